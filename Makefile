@@ -1,0 +1,271 @@
+# Builds, tests, checks and installs sluice. `make help` lists the targets; `make V=1` shows the whole commands.
+#
+#   MODE      release (default), debug, asan, ubsan, tsan, cov; each has its own directory below build/
+#   CC        gcc (default) or clang
+#   WERROR    1 makes warnings errors: the default in every mode but release, where a newer compiler
+#             than ours must not keep anybody from building
+#   FILTER    only the tests that match, as in FILTER='flow/*'
+#   BUILD     where everything that is made goes (default build)
+#   CFLAGS, CPPFLAGS, LDFLAGS, LDLIBS   the packager's own: they follow ours, so they win
+
+MAKEFLAGS += --no-builtin-rules --no-builtin-variables --no-print-directory
+.SUFFIXES:
+.SECONDARY:
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := all
+
+ifneq ($(filter default undefined,$(origin CC)),)
+CC := gcc
+endif
+AR ?= ar
+ifneq ($(filter default undefined,$(origin AR)),)
+AR := ar
+endif
+MODE ?= release
+WERROR ?= $(if $(filter release,$(MODE)),0,1)
+BUILD ?= build
+PREFIX ?= /usr/local
+OUT := $(BUILD)/$(MODE)
+Q := $(if $(filter 1,$(V)),,@)
+say = $(if $(filter 1,$(V)),,@printf '  %-5s %s\n' '$1' '$2')
+comma := ,
+
+# ---- Flags -------------------------------------------------------------------------------------------------
+
+# Both compiling and linking need these.
+FLAGS_release := -O2 -g
+FLAGS_debug := -O1 -g -DSLUICE_DEBUG=1
+FLAGS_asan := $(FLAGS_debug) -fsanitize=address -fno-omit-frame-pointer
+FLAGS_ubsan := $(FLAGS_debug) -fsanitize=undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+FLAGS_tsan := $(FLAGS_debug) -fsanitize=thread -fno-omit-frame-pointer
+FLAGS_cov := -O0 -g -DSLUICE_DEBUG=1 --coverage
+ifeq ($(FLAGS_$(MODE)),)
+$(error MODE=$(MODE) is not one of release, debug, asan, ubsan, tsan, cov)
+endif
+LANG_FLAGS := -std=gnu11 -D_GNU_SOURCE -Iinclude
+
+# What we ask for; what this compiler has of it is found out once and kept in flags.mk.
+WARN_BASE := -Wall -Wextra -Wformat=2 -Werror=format-security -Werror=implicit -Werror=int-conversion \
+	-Werror=incompatible-pointer-types -Wimplicit-fallthrough -Wshadow -Wstrict-prototypes -Wpointer-arith \
+	-Wcast-align -Wcast-align=strict -Wvla -Walloca -Wundef -Wswitch-enum -Wenum-conversion -Wlogical-op \
+	-Wduplicated-cond -Wtrampolines -Wbidi-chars=any -Wwrite-strings -Wredundant-decls -Wold-style-definition
+# Tests do without these: a --wrap seam has no prototype, and byte patterns would drown in casts.
+WARN_STRICT := -Wconversion -Wsign-conversion -Wmissing-prototypes -Wcast-qual -Wduplicated-branches \
+	-Wnull-dereference
+# Instrumentation adds paths that no program takes, and gcc warns of those.
+WARN_INSTRUMENTED := $(if $(filter asan ubsan tsan cov,$(MODE)),-Wno-null-dereference -Wno-maybe-uninitialized)
+# A packager's choice of _FORTIFY_SOURCE must not be defined twice.
+FORTIFY := $(if $(findstring _FORTIFY_SOURCE,$(CPPFLAGS) $(CFLAGS)),,-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3)
+HARDEN_CC := -fPIE -fstack-protector-strong -fstack-clash-protection -fcf-protection=full \
+	-ftrivial-auto-var-init=zero -fno-delete-null-pointer-checks -fno-strict-overflow -fno-strict-aliasing \
+	-fstrict-flex-arrays=3
+HARDEN_LD := -pie -Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack -Wl,-z,nodlopen -Wl,-z,separate-code \
+	-Wl,--as-needed -Wl,--no-copy-dt-needed-entries
+
+COMPILE = $(CC) $(LANG_FLAGS) $(FLAGS_$(MODE)) $(HARDEN_CC_OK) $(if $(filter 1,$(WERROR)),-Werror) -MMD -MP
+LINK = $(CC) $(FLAGS_$(MODE)) $(CFLAGS) $(HARDEN_LD_OK) $(LDFLAGS)
+# Looked up when first used, so that building the program does not need Criterion.
+CRITERION = $(eval CRITERION := $$(shell pkg-config --cflags --libs criterion))$(CRITERION)
+
+# ---- Files -------------------------------------------------------------------------------------------------
+
+LIB := $(OUT)/libsluice.a
+LIB_SRC := $(sort $(wildcard src/*/*.c))
+SUPPORT_SRC := $(sort $(wildcard tests/support/*.c))
+UNIT_SRC := $(sort $(wildcard tests/unit/*.c tests/unit/*/*.c tests/unit/*/*/*.c))
+INTEGRATION_SRC := $(sort $(wildcard tests/integration/*.c))
+RUNNER_SRC := $(sort $(wildcard tests/runner/*.c))
+# Every test program has the common part; only the unit tests have the fault seam in support/unit.
+COMMON_SRC := $(sort $(wildcard tests/runner/common/*.c))
+UNIT_ALL_SRC := $(UNIT_SRC) $(COMMON_SRC) $(SUPPORT_SRC) $(sort $(wildcard tests/support/unit/*.c))
+INTEGRATION_ALL_SRC := $(INTEGRATION_SRC) $(COMMON_SRC) $(SUPPORT_SRC)
+object = $(patsubst %.c,$(OUT)/obj/%.o,$1)
+
+# Only a release bench measures anything, so it has the short path.
+BENCH_OUT := $(if $(filter release,$(MODE)),$(BUILD),$(OUT))/bench
+# bench/http.c is a part of the origin, every other file is a program.
+BENCH := $(patsubst bench/%.c,$(BENCH_OUT)/%,$(filter-out bench/http.c,$(sort $(wildcard bench/*.c))))
+TESTS := $(if $(UNIT_SRC),$(OUT)/tests/unit) $(if $(INTEGRATION_SRC),$(OUT)/tests/integration)
+RUNNER := $(patsubst tests/runner/%.c,$(OUT)/tests/runner/%,$(RUNNER_SRC))
+STATIC_SRC := $(LIB_SRC) $(wildcard src/main.c)
+FORMATTED = $(shell find src include tests bench -name '*.[ch]' 2>/dev/null | sort)
+
+# ---- What makes everything stale ---------------------------------------------------------------------------
+
+# A stamp is rewritten, while this file is read, only when its text changes: no process on the way.
+same = $(and $(findstring x$1x,x$2x),$(findstring x$2x,x$1x))
+stamp = $(if $(call same,$(file <$1),$2),,$(shell mkdir -p $(dir $1))$(file >$1,$2))
+
+# These goals compile nothing themselves: no probing for them.
+NO_COMPILE := help clean format check check-style check-layers check-size test test-unit test-integration
+ifneq ($(filter-out $(NO_COMPILE),$(or $(MAKECMDGOALS),all)),)
+CC_VERSION := $(shell $(CC) --version 2>/dev/null | head -n 1)
+COMMAND := $(CC) $(CC_VERSION) $(WERROR) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) $(LDLIBS)
+$(call stamp,$(OUT)/command.stamp,$(COMMAND))
+# A deleted source must also leave the archive and the test programs.
+$(call stamp,$(OUT)/sources.stamp,$(LIB_SRC) $(UNIT_ALL_SRC) $(INTEGRATION_ALL_SRC))
+include $(OUT)/flags.mk
+endif
+
+$(OUT)/flags.mk: Makefile $(OUT)/command.stamp
+	$(call say,PROBE,$(CC) ($(MODE)))
+	@command -v $(firstword $(CC)) >/dev/null || \
+		{ echo "There is no compiler '$(CC)' here: run tools/deps.sh build" >&2; exit 1; }
+	@having() { \
+		how=$$1; shift; \
+		for flag; do \
+			echo 'int main(void) { return 0; }' | \
+			$(CC) -Werror -Wall $$flag -x c - $$how -o $@.probe 2>/dev/null && printf ' %s' "$$flag"; \
+		done; \
+	}; \
+	{ \
+		echo "WARN_BASE_OK :=$$(having -c $(WARN_BASE))"; \
+		echo "WARN_STRICT_OK :=$$(having -c $(WARN_STRICT))"; \
+		echo "WARN_INSTRUMENTED_OK :=$$(having -c $(WARN_INSTRUMENTED))"; \
+		$(if $(filter release,$(MODE)), \
+		echo "HARDEN_CC_OK := $(FORTIFY)$$(having -c $(HARDEN_CC))"; \
+		echo "HARDEN_LD_OK :=$$(having -fPIE $(HARDEN_LD))";) \
+	} >$@; rm -f $@.probe
+
+# ---- The program -------------------------------------------------------------------------------------------
+
+.PHONY: all tests runner-tests
+all: $(OUT)/sluice $(BENCH) $(if $(filter release,$(MODE)),$(BUILD)/sluice) ## Build sluice and the bench programs
+
+$(OUT)/obj/tests/%.o: tests/%.c $(OUT)/flags.mk
+	$(call say,CC,$<)
+	@mkdir -p $(@D)
+	$(Q)$(COMPILE) -Itests $(WARN_BASE_OK) $(WARN_INSTRUMENTED_OK) $(CPPFLAGS) $(CFLAGS) -c $< -o $@
+
+$(OUT)/obj/%.o: %.c $(OUT)/flags.mk
+	$(call say,CC,$<)
+	@mkdir -p $(@D)
+	$(Q)$(COMPILE) $(WARN_BASE_OK) $(WARN_STRICT_OK) $(WARN_INSTRUMENTED_OK) $(CPPFLAGS) $(CFLAGS) -c $< -o $@
+
+$(LIB): $(call object,$(LIB_SRC)) $(OUT)/sources.stamp
+	$(call say,AR,$@)
+	$(Q)rm -f $@ && $(AR) rcs $@ $(filter %.o,$^)
+
+$(OUT)/sluice: $(OUT)/obj/src/main.o $(LIB)
+	$(call say,LD,$@)
+	$(Q)$(LINK) $^ $(LDLIBS) -o $@
+
+# Moved into place: a program that is running cannot be written to.
+$(BUILD)/sluice: $(BUILD)/release/sluice
+	@cp $< $@.new && mv -f $@.new $@
+
+$(BENCH_OUT)/origin: $(OUT)/obj/bench/http.o
+
+$(BENCH_OUT)/%: $(OUT)/obj/bench/%.o
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(LINK) $^ $(LDLIBS) -lm -o $@
+
+# ---- Tests -------------------------------------------------------------------------------------------------
+
+tests: $(OUT)/sluice $(TESTS)
+	@:
+
+runner-tests: $(RUNNER)
+	@:
+
+$(OUT)/tests/unit: $(call object,$(UNIT_ALL_SRC)) $(LIB) $(OUT)/sources.stamp $(wildcard tests/support/wrap.list)
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(LINK) $(filter %.o %.a,$^) \
+		$(patsubst %,-Wl$(comma)--wrap=%,$(shell sed 's/#.*//' tests/support/wrap.list 2>/dev/null)) \
+		$(CRITERION) $(LDLIBS) -lm -o $@
+
+$(OUT)/tests/integration: $(call object,$(INTEGRATION_ALL_SRC)) $(LIB) $(OUT)/sources.stamp
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(LINK) $(filter %.o %.a,$^) $(CRITERION) $(LDLIBS) -lm -o $@
+
+$(RUNNER): $(OUT)/tests/runner/%: $(OUT)/obj/tests/runner/%.o $(call object,$(COMMON_SRC))
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(LINK) $^ $(CRITERION) $(LDLIBS) -o $@
+
+# A MODE that was asked for is the one to test in.
+MODE_GIVEN := $(filter command environment,$(firstword $(origin MODE)))
+# exec, so that a signal meets the script and not a shell in front of it; + because the script runs make.
+RUN_TESTS = exec env MAKE='$(MAKE)' BUILD='$(BUILD)' FILTER='$(FILTER)' tools/test.sh
+
+.PHONY: test test-unit test-integration run
+test: ## Run all tests in debug, asan and ubsan (or in MODE=...; FILTER='flow/*')
+	@tools/deps.sh build test
+	+@$(RUN_TESTS) --self-test
+	+@$(RUN_TESTS) $(if $(MODE_GIVEN),$(MODE),debug asan ubsan)
+
+test-unit: ## Run the unit tests in debug (or in MODE=...)
+	+@$(RUN_TESTS) --suite unit $(if $(MODE_GIVEN),$(MODE),debug)
+
+test-integration: ## Run the integration tests in debug (or in MODE=...)
+	+@$(RUN_TESTS) --suite integration $(if $(MODE_GIVEN),$(MODE),debug)
+
+run: all ## Start a demo: sluice on port 8080 in front of a small HTTP server
+	@exec env BUILD='$(BUILD)' tools/run-demo.sh
+
+# ---- Checks ------------------------------------------------------------------------------------------------
+
+# Formatting differs between versions of clang-format: 14 is the arbiter.
+CLANG_FORMAT = $(shell command -v clang-format-14 || echo clang-format)
+CLANG_TIDY = $(shell command -v clang-tidy-14 || echo clang-tidy)
+
+.PHONY: check check-style check-layers check-size check-static format
+check: ## Run every check below, with warnings as errors
+	@tools/deps.sh build check
+	@$(MAKE) WERROR=1 check-style check-layers check-size check-static
+
+check-style: ## Compare the sources with .clang-format
+	$(call say,STYLE,src include tests bench)
+	$(Q)$(if $(FORMATTED),$(CLANG_FORMAT) --dry-run -Werror $(FORMATTED))
+
+check-layers: ## Refuse includes of a higher layer, include cycles, system calls outside src/net/sys.c
+	$(call say,CHECK,layers)
+	$(Q)tools/check-layers.sh --self-check
+	$(Q)tools/check-layers.sh
+
+check-size: ## Refuse functions over 70 lines and files over 800
+	$(call say,CHECK,size)
+	$(Q)tools/check-size.sh
+
+# The analyzer's objects serve only to skip, next time, what has not changed since.
+check-static: $(STATIC_SRC:%.c=$(BUILD)/static/%.tidy) ## Run gcc -fanalyzer, clang-tidy and cppcheck over src
+	$(call say,CPPCK,src)
+	@mkdir -p $(BUILD)/static/cppcheck
+	$(Q)cppcheck --quiet --std=c11 --enable=warning,performance,portability --error-exitcode=1 -j 2 \
+		--suppressions-list=tools/cppcheck.suppress --cppcheck-build-dir=$(BUILD)/static/cppcheck \
+		-Iinclude -D_GNU_SOURCE -DSLUICE_DEBUG=1 -D__linux__ -D__x86_64__ src
+
+$(BUILD)/static/%.o: %.c Makefile
+	$(call say,ANALY,$<)
+	@mkdir -p $(@D)
+	$(Q)gcc $(LANG_FLAGS) $(FLAGS_debug) -fanalyzer -Werror -MMD -MP -c $< -o $@
+
+$(BUILD)/static/%.tidy: %.c $(BUILD)/static/%.o .clang-tidy
+	$(call say,TIDY,$<)
+	$(Q)$(CLANG_TIDY) --quiet $< -- $(LANG_FLAGS) -DSLUICE_DEBUG=1 2>$@.log || { cat $@.log >&2; exit 1; }
+	@touch $@
+
+format: ## Rewrite the sources as .clang-format says
+	$(Q)$(CLANG_FORMAT) -i $(FORMATTED)
+
+# ---- The rest ----------------------------------------------------------------------------------------------
+
+.PHONY: install clean help
+install: all ## Install below DESTDIR and PREFIX (default /usr/local)
+	install -D -m 0755 $(OUT)/sluice $(DESTDIR)$(PREFIX)/bin/sluice
+	@set -e; for doc in $(wildcard README.md docs/*.md); do \
+		echo "install $$doc"; install -D -m 0644 $$doc $(DESTDIR)$(PREFIX)/share/doc/sluice/$${doc#docs/}; done
+
+clean: ## Remove what was built
+	rm -rf $(addprefix $(BUILD)/,release debug asan ubsan tsan cov bench static test clang sluice)
+	@! test -d $(BUILD) || rmdir --ignore-fail-on-non-empty $(BUILD)
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' Makefile
+	@sed -n '2,/^$$/s/^#   /  /p' Makefile
+
+-include $(patsubst %.o,%.d,$(call object,$(LIB_SRC) src/main.c $(wildcard bench/*.c) $(UNIT_ALL_SRC) \
+	$(INTEGRATION_ALL_SRC) $(RUNNER_SRC)) $(STATIC_SRC:%.c=$(BUILD)/static/%.o))

@@ -1,0 +1,78 @@
+#!/usr/bin/env bash
+# Names the packages that are missing for the groups given, and installs them where that is allowed.
+#
+#   tools/deps.sh [build] [test] [check] [demo]     (default: build)
+#
+# As root or with a sudo that asks no password, missing packages are installed with apt-get. Otherwise the command to
+# run is printed and the exit status is 1. Nothing missing: says nothing, and is done in milliseconds.
+set -euo pipefail
+
+# Asked of the system itself, not of dpkg: a compiler built by hand is as good.
+has_libc_headers() { [ -e /usr/include/stdio.h ]; }
+has_criterion() { pkg-config --exists criterion 2>/dev/null; }
+has_universal_ctags() { ctags --version 2>/dev/null | grep -q '^Universal Ctags'; }
+has() { command -v "$1" >/dev/null 2>&1; }
+
+missing=()
+# need PACKAGE TEST...: remembers the package when the test fails.
+need() {
+    local package=$1
+    shift
+    if ! "$@"; then
+        missing+=("$package")
+    fi
+}
+
+needs_build() {
+    need gcc has gcc
+    need make has make
+    need binutils has ar
+    need libc6-dev has_libc_headers
+}
+
+needs_test() {
+    need pkg-config has pkg-config
+    need libcriterion-dev has_criterion
+}
+
+needs_check() {
+    need clang has clang
+    need clang-format has clang-format
+    need clang-tidy has clang-tidy
+    need cppcheck has cppcheck
+    need universal-ctags has_universal_ctags
+}
+
+needs_demo() {
+    need curl has curl
+}
+
+for group in "${@:-build}"; do
+    case $group in
+    build | test | check | demo) "needs_$group" ;;
+    *)
+        echo "tools/deps.sh: there is no group '$group'; known are build, test, check, demo" >&2
+        exit 2
+        ;;
+    esac
+done
+if [ ${#missing[@]} -eq 0 ]; then
+    exit 0
+fi
+
+as_root=()
+if [ "$(id -u)" -ne 0 ]; then
+    as_root=(sudo -n)
+fi
+if ! has apt-get || { [ ${#as_root[@]} -gt 0 ] && ! sudo -n true 2>/dev/null; }; then
+    echo "Missing: ${missing[*]}. On Debian or Ubuntu, run:" >&2
+    echo "    sudo apt-get update && sudo apt-get install -y ${missing[*]}" >&2
+    exit 1
+fi
+
+echo "Installing what is missing: ${missing[*]}"
+apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0)
+if ! "${apt[@]}" update </dev/null || ! "${apt[@]}" install -y --no-install-recommends "${missing[@]}" </dev/null; then
+    echo "tools/deps.sh: apt-get could not install ${missing[*]}; its messages are above" >&2
+    exit 1
+fi
