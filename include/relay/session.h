@@ -1,0 +1,61 @@
+/* Layer: relay. A connection: a client, a server, two flows, one timer; from accept to close
+ * record. */
+#ifndef RELAY_SESSION_H
+#define RELAY_SESSION_H
+
+#include "relay/relay.h"
+
+struct listener;
+
+/** Where a session is; session.c holds the table of transitions. */
+enum session_phase {
+    SESSION_CONNECTING, /* the server leg is being connected; nothing is read from the client */
+    SESSION_RELAYING,   /* both flows run */
+    SESSION_ENDING,     /* an abnormal end: what was received is being delivered, then RST */
+    SESSION_CLOSED,     /* recorded, descriptors closed; memory goes after the turn */
+    SESSION_PHASES
+};
+
+/** Plain data: every pointer can be rebuilt from names and descriptors, so that a session can be
+ *  handed to another process. */
+struct session {
+    struct task task;
+    struct list_node live; /* in relay.live */
+    struct timer timer;    /* the one deadline: connect, idle, or the next look while ending */
+    struct io client;
+    struct io server;
+    struct flow up;                  /* client to server */
+    struct flow down;                /* server to client */
+    struct relay *relay;             /* borrowed */
+    const struct listener *listener; /* borrowed */
+    const struct target *target;     /* borrowed: the server in use or last tried */
+    uint64_t id;
+    uint64_t accepted_ns;
+    uint64_t connected_ns;  /* 0: not yet; before that, the start of the present attempt */
+    uint64_t first_byte_ns; /* 0: not yet */
+    uint64_t active_ns;     /* the last turn in which a byte or an end moved */
+    uint64_t deadline_ns;   /* while connecting or ending: when patience is over */
+    struct addr_compact client_addr;
+    struct addr_compact server_local;
+    struct tries tries;
+    uint32_t unacked_bytes[2]; /* client's, server's: at the last look, to see progress */
+    uint32_t ending_wait_ms;   /* while ending: until the next look */
+    int connect_error;         /* errno of the last failed attempt */
+    uint8_t phase;             /* enum session_phase */
+    uint8_t reason;            /* enum reason, once known */
+    uint8_t closed_by;         /* enum closed_by, the first sign of an end */
+    bool half_closed;          /* one flow is over: fin-timeout counts */
+    bool deliver_briefly; /* while ending: the deadline is fixed, progress does not extend it */
+    bool has_end;         /* closed_by is known */
+};
+
+/** Starts a session for the accepted `client_fd`. Owns the descriptor from here on, whatever
+ *  happens. relay.spare_session must be there and is used up, as is relay.spare_fd if its family
+ *  fits. */
+void session_start(struct relay *relay, const struct listener *listener, int client_fd,
+                   const struct addr_compact *client_addr);
+
+/** Ends the session with `reason`; see relay_end_all(). Nothing happens to a closed one. */
+void session_end(struct session *session, enum reason reason, bool deliver);
+
+#endif

@@ -1,0 +1,628 @@
+/* One proxied connection, from accept to close record.
+ *
+ *              accept
+ *                |
+ *                v          all servers failed, client reset
+ *           CONNECTING ---------------------------------------+
+ *                | server connected                           |
+ *                v          both FINs passed on               v
+ *            RELAYING --------------------------------->   CLOSED --- memory freed after the turn
+ *                | reset, timeout, drain                      ^
+ *                v          delivered, or out of patience     |
+ *             ENDING -----------------------------------------+
+ *
+ * Half-close needs nothing special: each flow passes on its own FIN, and the session is over when
+ * both are. What needs care is the abnormal end.
+ *
+ * A reset, passed on. When one side breaks, the flow into it fails at once (there is nobody to take
+ * bytes); the flow out of it goes on until every byte received before the reset is with the other
+ * side, and only then the other side is reset too. RST discards what a socket has not sent yet, so
+ * ENDING waits until the kernel says that the peer has acknowledged everything (SIOCOUTQ). No
+ * event tells that, so it is looked at after 1 ms, 2 ms, 4 ms ... at most ENDING_WAIT_MAX_MS. On
+ * loopback the first look nearly always suffices.
+ *
+ * An abnormal end is never shown as a clean FIN: sockets are born with SO_LINGER {1,0} (sock.c), so
+ * close(2) resets, and only close_session() after two FINISHED flows takes that back. On unix
+ * sockets there is no reset; closing with unread bytes is the nearest thing the kernel has.
+ *
+ * Timers are lazy: traffic stores active_ns, and the one timer looks at it when it comes due. Due
+ * on idle, the kernel is asked first: a slow reader of bytes sent long ago makes progress that is
+ * no event for us, and is not idle. So a connection without unacknowledged bytes ends at
+ * idle-timeout, one with them when they made no progress for idle-timeout after a first look: at
+ * most twice that.
+ *
+ * Invariants: S1 a session ends through close_session() only, once, with one record. S2 nothing is
+ * read from the client before the server is connected. S3 while RELAYING, a flow whose target has
+ * an error is over. S4 the timer is set in every phase but CLOSED, unless all timeouts are off.
+ *
+ * Read before: flow.c. Read next: connect.c (the server leg), listener.c (where sessions come
+ * from). */
+#include "relay/session.h"
+
+#include "base/check.h"
+#include "net/sys.h"
+#include "relay/connect.h"
+#include "relay/listener.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+enum {
+    STARVED_RETRY_MS = 10,      /* after ENOMEM or ENOBUFS: no event will come */
+    ENDING_WAIT_MAX_MS = 16000, /* between two looks at a peer that is slow to acknowledge */
+    ENDING_BRIEF_MS = 1000      /* patience with peers when sluice itself wants to end */
+};
+
+/* Idle connections hold this record and two sockets, nothing else (contract 4). */
+static_assert(sizeof(struct session) <= 512, "the memory promised per idle connection");
+
+enum { NEVER_LOOKED = UINT32_MAX };
+enum { CLIENT, SERVER };
+
+static void set_phase(struct session *session, enum session_phase phase)
+{
+    static const bool allowed[SESSION_PHASES][SESSION_PHASES] = {
+        [SESSION_CONNECTING] = {[SESSION_RELAYING] = true, [SESSION_CLOSED] = true},
+        [SESSION_RELAYING] = {[SESSION_ENDING] = true, [SESSION_CLOSED] = true},
+        [SESSION_ENDING] = {[SESSION_CLOSED] = true},
+    };
+
+    CHECK(allowed[session->phase][phase]);
+    session->phase = (uint8_t)phase;
+}
+
+static void set_timer(struct session *session, uint64_t due_ns)
+{
+    timer_set(&session->relay->loop->timers, &session->timer, due_ns);
+}
+
+static uint64_t now_ns(const struct session *session)
+{
+    return session->relay->loop->now_ns;
+}
+
+/* --- the end ---------------------------------------------------------------------------------- */
+
+/* Bytes a peer has not acknowledged. Of unix sockets none: what they took survives close(2). */
+static uint32_t unacknowledged(const struct io *io, sa_family_t family, const struct flow *into)
+{
+    int bytes;
+
+    if (io->fd < 0 || family == AF_UNIX) {
+        return 0;
+    }
+    bytes = sys_unacknowledged(io->fd);
+    if (bytes > 0 && into->state == FLOW_FINISHED) {
+        bytes--; /* the FIN counts one */
+    }
+    return bytes > 0 ? (uint32_t)bytes : 0;
+}
+
+static uint32_t client_unacknowledged(const struct session *session)
+{
+    return unacknowledged(&session->client, session->client_addr.family, &session->down);
+}
+
+static uint32_t server_unacknowledged(const struct session *session)
+{
+    return unacknowledged(&session->server, session->server_local.family, &session->up);
+}
+
+static void ask_kernel(const struct session *session, struct record *record)
+{
+    record->rtt_us = 0;
+    if (session->client_addr.family != AF_UNIX) {
+        record->rtt_us = sock_rtt_us(session->client.fd);
+    }
+    if (sock_local_address(session->client.fd, &record->client_local) < 0) {
+        record->client_local.len = 0;
+    }
+}
+
+static uint64_t since_accept(const struct session *session, uint64_t moment_ns)
+{
+    return moment_ns == 0 ? RECORD_NO_TIME : moment_ns - session->accepted_ns;
+}
+
+static enum closed_by ended_by(const struct session *session, enum reason reason)
+{
+    enum how how = reason_how(reason);
+
+    if (reason == REASON_CONNECT_REFUSED) {
+        return CLOSED_BY_SERVER;
+    }
+    if (session->has_end && (how == HOW_FIN || how == HOW_RST || reason == REASON_PEER_TIMEOUT)) {
+        return (enum closed_by)session->closed_by;
+    }
+    return CLOSED_BY_PROXY;
+}
+
+static void fill_record(const struct session *session, enum reason reason, int error,
+                        struct record *record)
+{
+    const struct listener *listener = session->listener;
+
+    *record = (struct record){
+        .id = session->id,
+        .listener = listener->name,
+        .pool = listener->pool_name,
+        .server = session->target != NULL ? session->target->name : NULL,
+        .client = session->client_addr,
+        .server_local = session->server_local,
+        .bytes_up = flow_bytes_out(&session->up),
+        .bytes_down = flow_bytes_out(&session->down),
+        .spliced_bytes = session->up.bytes_spliced + session->down.bytes_spliced,
+        .duration_ns = now_ns(session) - session->accepted_ns,
+        .connect_ns = since_accept(session, session->connected_ns),
+        .first_byte_ns = since_accept(session, session->first_byte_ns),
+        .retries = session->tries.made > 0 ? session->tries.made - 1 : 0,
+        .reason = reason,
+        .closed_by = ended_by(session, reason),
+        .error = error,
+    };
+    if (reason_how(reason) != HOW_FIN) {
+        record->undelivered_bytes = flow_held_bytes(&session->up) +
+                                    flow_held_bytes(&session->down) +
+                                    client_unacknowledged(session) + server_unacknowledged(session);
+    }
+    if (session->relay->settings.want_details) {
+        ask_kernel(session, record);
+    }
+}
+
+static void count_end(const struct session *session, const struct record *record)
+{
+    struct metrics *metrics = session->relay->metrics;
+
+    metric_add(&metrics->closed[record->reason], 1);
+    metric_add(&metrics->bytes_up, record->bytes_up);
+    metric_add(&metrics->bytes_down, record->bytes_down);
+    metric_add(&metrics->spliced_bytes, record->spliced_bytes);
+}
+
+static void free_session(struct task *task)
+{
+    struct session *session = CONTAINER_OF(task, struct session, task);
+    struct relay *relay = session->relay;
+
+    slab_put(&relay->sessions, session);
+    listeners_resume(relay);
+}
+
+static void close_io(struct io *io, bool clean)
+{
+    if (io->fd < 0) {
+        return;
+    }
+    if (clean) {
+        sock_reset_on_close(io->fd, false);
+    }
+    sys_close(io->fd);
+    io->fd = -1;
+}
+
+/* The only way out: S1. `error` is the errno behind the reason, 0 if there is none. */
+static void close_session(struct session *session, enum reason reason, int error)
+{
+    struct relay *relay = session->relay;
+    struct record record;
+    bool clean = session->up.state == FLOW_FINISHED && session->down.state == FLOW_FINISHED;
+
+    set_phase(session, SESSION_CLOSED);
+    CHECK(clean == (reason_how(reason) == HOW_FIN));
+    timer_cancel(&relay->loop->timers, &session->timer);
+    flow_fail(&session->up, &relay->supplies);
+    flow_fail(&session->down, &relay->supplies);
+    fill_record(session, reason, error, &record);
+    count_end(session, &record);
+    close_io(&session->client, clean);
+    close_io(&session->server, clean);
+    list_remove(&session->live);
+    relay->live_count--;
+    loop_release(relay->loop, &session->task, free_session);
+    relay->on_ended(relay->owner, &record);
+}
+
+/* Which side broke; with errors on both, the one that showed its end first. */
+static bool client_broke(const struct session *session)
+{
+    if (session->client.error == 0 || session->server.error == 0) {
+        return session->client.error != 0;
+    }
+    return session->closed_by == CLOSED_BY_CLIENT;
+}
+
+static int latched_error(const struct session *session)
+{
+    return client_broke(session) ? session->client.error : session->server.error;
+}
+
+/* --- an abnormal end: deliver, then reset ----------------------------------------------------- */
+
+static bool is_delivered(const struct io *io, const struct flow *into, uint32_t unacked)
+{
+    return io->fd < 0 || io->error != 0 || (flow_is_over(into) && unacked == 0);
+}
+
+/* Looks whether both sides have what was received for them; true when there is nothing to wait
+ * for. */
+static bool everything_delivered(struct session *session)
+{
+    uint32_t client = client_unacknowledged(session);
+    uint32_t server = server_unacknowledged(session);
+    bool progress =
+        client < session->unacked_bytes[CLIENT] || server < session->unacked_bytes[SERVER];
+
+    session->unacked_bytes[CLIENT] = client;
+    session->unacked_bytes[SERVER] = server;
+    if (progress && !session->deliver_briefly) {
+        session->deadline_ns = now_ns(session) + session->relay->settings.fin_timeout_ns;
+    }
+    return is_delivered(&session->client, &session->down, client) &&
+           is_delivered(&session->server, &session->up, server);
+}
+
+static void step_both(struct session *session, bool *ret_has_more, bool *ret_starves);
+
+static void run_ending(struct session *session)
+{
+    bool has_more;
+    bool starves;
+
+    step_both(session, &has_more, &starves);
+    if (has_more) {
+        loop_queue(session->relay->loop, &session->task);
+        return;
+    }
+    if (everything_delivered(session) || now_ns(session) >= session->deadline_ns) {
+        close_session(session, (enum reason)session->reason, latched_error(session));
+        return;
+    }
+    set_timer(session,
+              min_u64(session->deadline_ns, now_ns(session) + session->ending_wait_ms * NS_PER_MS));
+    session->ending_wait_ms =
+        (uint32_t)min_u64(2 * (uint64_t)session->ending_wait_ms, ENDING_WAIT_MAX_MS);
+}
+
+static void begin_ending(struct session *session, enum reason reason, bool briefly)
+{
+    uint64_t patience_ns = session->relay->settings.fin_timeout_ns;
+
+    if (briefly) {
+        patience_ns = ENDING_BRIEF_MS * NS_PER_MS;
+    }
+    set_phase(session, SESSION_ENDING);
+    session->reason = (uint8_t)reason;
+    session->deliver_briefly = briefly;
+    session->deadline_ns = now_ns(session) + patience_ns;
+    session->ending_wait_ms = 1;
+    session->unacked_bytes[CLIENT] = NEVER_LOOKED;
+    session->unacked_bytes[SERVER] = NEVER_LOOKED;
+    flow_stop(&session->up);
+    flow_stop(&session->down);
+    run_ending(session);
+}
+
+void session_end(struct session *session, enum reason reason, bool deliver)
+{
+    if (session->phase == SESSION_CLOSED) {
+        return;
+    }
+    if (session->phase == SESSION_ENDING && deliver) {
+        /* Already on its way, with its own reason; only patience gets shorter. */
+        session->deliver_briefly = true;
+        session->deadline_ns =
+            min_u64(session->deadline_ns, now_ns(session) + ENDING_BRIEF_MS * NS_PER_MS);
+        set_timer(session, now_ns(session));
+        return;
+    }
+    if (session->phase == SESSION_RELAYING && deliver) {
+        begin_ending(session, reason, true);
+        return;
+    }
+    if (session->phase == SESSION_ENDING) {
+        reason = (enum reason)session->reason;
+    }
+    close_session(session, reason, latched_error(session));
+}
+
+/* --- relaying --------------------------------------------------------------------------------- */
+
+/* Takes a pending error off a socket at first sight, before a send or recv of the other flow can
+ * consume it and leave an end that looks like FIN. */
+static void notice_error(struct io *io)
+{
+    int error;
+
+    if ((io->ready & IO_ERROR) == 0) {
+        return;
+    }
+    io->ready &= (uint8_t)~IO_ERROR;
+    error = sock_take_error(io->fd);
+    if (error != 0 && io->error == 0) {
+        io->error = (uint16_t)error;
+    }
+}
+
+/* After an error: the flow into `io` fails, even if it ran before the other one met the error (S3);
+ * the flow out of it ends when the socket has nothing more. True when that takes another step. */
+static bool settle_broken(const struct io *io, struct flow *out_of, struct flow *into,
+                          struct flow_supplies *supplies)
+{
+    if (io->error == 0) {
+        return false;
+    }
+    flow_fail(into, supplies);
+    if (out_of->state != FLOW_OPEN || (io->ready & IO_READABLE) != 0) {
+        return false;
+    }
+    /* A socket that the kernel has given up says "end", never EAGAIN; so this one still lives, and
+     * only sluice can't use it any more. */
+    flow_stop(out_of);
+    return true;
+}
+
+static void step_both(struct session *session, bool *ret_has_more, bool *ret_starves)
+{
+    struct flow_supplies *supplies = &session->relay->supplies;
+    enum flow_outcome up;
+    enum flow_outcome down;
+
+    notice_error(&session->client);
+    notice_error(&session->server);
+    up = flow_step(&session->up, &session->client, &session->server, supplies);
+    down = flow_step(&session->down, &session->server, &session->client, supplies);
+    *ret_has_more = up == FLOW_HAS_MORE || down == FLOW_HAS_MORE ||
+                    settle_broken(&session->client, &session->up, &session->down, supplies) ||
+                    settle_broken(&session->server, &session->down, &session->up, supplies);
+    *ret_starves = up == FLOW_STARVES || down == FLOW_STARVES;
+}
+
+/* Grows whenever a byte or an end moves: comparing it before and after a step shows activity. */
+static uint64_t movement(const struct session *session)
+{
+    return session->up.bytes_in + flow_bytes_out(&session->up) + session->up.state +
+           session->down.bytes_in + flow_bytes_out(&session->down) + session->down.state;
+}
+
+static bool source_has_ended(const struct flow *flow)
+{
+    return flow->state != FLOW_OPEN && !flow->source_failed && flow->state != FLOW_FAILED;
+}
+
+/* Remembers who was first to end: by an error, or by FIN. */
+static void note_first_end(struct session *session)
+{
+    bool client = session->client.error != 0 || source_has_ended(&session->up);
+    bool server = session->server.error != 0 || source_has_ended(&session->down);
+
+    if (session->has_end || (!client && !server)) {
+        return;
+    }
+    /* Both within one turn: an error outweighs a FIN, which may have been caused by it. */
+    if (client && server) {
+        client = session->client.error != 0 || session->server.error == 0;
+    }
+    session->has_end = true;
+    session->closed_by = client ? CLOSED_BY_CLIENT : CLOSED_BY_SERVER;
+}
+
+static enum reason broken_reason(const struct session *session)
+{
+    switch (latched_error(session)) {
+    case ECONNRESET:
+    case EPIPE:        /* a reset after FIN */
+    case ECONNABORTED: /* destroyed from outside, as by `ss -K` */
+        return client_broke(session) ? REASON_CLIENT_RESET : REASON_SERVER_RESET;
+    case ETIMEDOUT:
+    case EHOSTUNREACH: /* what ICMP said of a peer that stopped answering, from here on */
+    case ENETUNREACH:
+    case ECONNREFUSED:
+    case ENETDOWN:
+    case EHOSTDOWN:
+    case EACCES:
+    case EPROTO:
+        return REASON_PEER_TIMEOUT;
+    default:
+        return REASON_INTERNAL;
+    }
+}
+
+static void both_over(struct session *session)
+{
+    if (session->up.state == FLOW_FINISHED && session->down.state == FLOW_FINISHED) {
+        bool server_was_last = session->closed_by == CLOSED_BY_CLIENT;
+
+        close_session(session, server_was_last ? REASON_SERVER_FIN : REASON_CLIENT_FIN, 0);
+        return;
+    }
+    begin_ending(session, broken_reason(session), false);
+}
+
+/* When nothing has moved for this long, the session is over. 0: never. */
+static uint64_t idle_limit_ns(const struct session *session)
+{
+    const struct relay_settings *settings = &session->relay->settings;
+
+    return session->half_closed ? settings->fin_timeout_ns : settings->idle_timeout_ns;
+}
+
+static void set_idle_timer(struct session *session)
+{
+    uint64_t limit_ns = idle_limit_ns(session);
+
+    session->unacked_bytes[CLIENT] = NEVER_LOOKED;
+    session->unacked_bytes[SERVER] = NEVER_LOOKED;
+    if (limit_ns != 0) {
+        set_timer(session, session->active_ns + limit_ns);
+    } else {
+        timer_cancel(&session->relay->loop->timers, &session->timer);
+    }
+}
+
+static void run_relaying(struct session *session)
+{
+    uint64_t before = movement(session);
+    bool has_more;
+    bool starves;
+
+    step_both(session, &has_more, &starves);
+    if (movement(session) != before) {
+        session->active_ns = now_ns(session);
+        if (session->first_byte_ns == 0 && session->down.bytes_in > 0) {
+            session->first_byte_ns = now_ns(session);
+        }
+        note_first_end(session);
+    }
+    if (flow_is_over(&session->up) && flow_is_over(&session->down)) {
+        both_over(session);
+        return;
+    }
+    if (!session->half_closed && (flow_is_over(&session->up) || flow_is_over(&session->down))) {
+        session->half_closed = true;
+        set_idle_timer(session);
+    }
+    if (has_more) {
+        loop_queue(session->relay->loop, &session->task);
+    } else if (starves) {
+        set_timer(session, now_ns(session) + STARVED_RETRY_MS * NS_PER_MS);
+    }
+}
+
+/* True when a peer has acknowledged bytes since the last look, or this is the first look at
+ * some. */
+static bool peer_makes_progress(struct session *session)
+{
+    uint32_t client = client_unacknowledged(session);
+    uint32_t server = server_unacknowledged(session);
+    bool progress = (client > 0 && client < session->unacked_bytes[CLIENT]) ||
+                    (server > 0 && server < session->unacked_bytes[SERVER]);
+
+    session->unacked_bytes[CLIENT] = client;
+    session->unacked_bytes[SERVER] = server;
+    return progress;
+}
+
+static void on_idle_timer(struct session *session)
+{
+    uint64_t limit_ns = idle_limit_ns(session);
+
+    if (limit_ns == 0 || now_ns(session) < session->active_ns + limit_ns) {
+        set_idle_timer(session);
+        loop_queue(session->relay->loop, &session->task); /* it may have been a starved retry */
+        return;
+    }
+    if (peer_makes_progress(session)) {
+        set_timer(session, now_ns(session) + limit_ns);
+        return;
+    }
+    session_end(session, session->half_closed ? REASON_FIN_TIMEOUT : REASON_IDLE_TIMEOUT, false);
+}
+
+/* --- connecting, and the events of all phases ------------------------------------------------- */
+
+static void connected(struct session *session, enum connect_outcome outcome)
+{
+    switch (outcome) {
+    case CONNECT_WAITS:
+        return;
+    case CONNECT_DONE:
+        session->connected_ns = now_ns(session);
+        session->active_ns = now_ns(session);
+        set_phase(session, SESSION_RELAYING);
+        set_idle_timer(session);
+        run_relaying(session);
+        return;
+    case CONNECT_FAILED:
+        close_session(session, connect_reason(session->connect_error), session->connect_error);
+        return;
+    }
+}
+
+static void run_connecting(struct session *session)
+{
+    notice_error(&session->client);
+    if (session->client.error != 0) {
+        session->has_end = true;
+        session->closed_by = CLOSED_BY_CLIENT;
+        close_session(session, REASON_CLIENT_ABORT, session->client.error);
+        return;
+    }
+    connected(session, connect_on_event(session));
+}
+
+static void session_run(struct task *task)
+{
+    struct session *session = CONTAINER_OF(task, struct session, task);
+
+    switch ((enum session_phase)session->phase) {
+    case SESSION_CONNECTING:
+        run_connecting(session);
+        return;
+    case SESSION_RELAYING:
+        run_relaying(session);
+        return;
+    case SESSION_ENDING:
+        run_ending(session);
+        return;
+    case SESSION_CLOSED:
+    case SESSION_PHASES:
+        CHECK(!"a closed session runs");
+    }
+}
+
+static void on_timer(struct timer *timer, uint64_t fired_ns)
+{
+    struct session *session = CONTAINER_OF(timer, struct session, timer);
+
+    (void)fired_ns; /* the loop's time is the same, and what the rest of the session uses */
+    switch ((enum session_phase)session->phase) {
+    case SESSION_CONNECTING:
+        connected(session, connect_on_timer(session));
+        return;
+    case SESSION_RELAYING:
+        on_idle_timer(session);
+        return;
+    case SESSION_ENDING:
+        run_ending(session);
+        return;
+    case SESSION_CLOSED:
+    case SESSION_PHASES:
+        CHECK(!"a closed session has a timer");
+    }
+}
+
+void session_start(struct relay *relay, const struct listener *listener, int client_fd,
+                   const struct addr_compact *client_addr)
+{
+    struct session *session = relay->spare_session;
+    int result;
+
+    CHECK(session != NULL);
+    relay->spare_session = NULL;
+    memset(session, 0, sizeof(*session));
+    task_init(&session->task, session_run);
+    timer_init(&session->timer, on_timer);
+    list_init(&session->live);
+    io_init(&session->client, &session->task);
+    io_init(&session->server, &session->task);
+    flow_init(&session->up);
+    flow_init(&session->down);
+    session->relay = relay;
+    session->listener = listener;
+    session->id = relay->next_id++;
+    session->accepted_ns = relay->loop->now_ns;
+    session->client_addr = *client_addr;
+    list_push_back(&relay->live, &session->live);
+    relay->live_count++;
+    metric_add(&relay->metrics->accepted, 1);
+
+    result = loop_add(relay->loop, &session->client, client_fd);
+    if (result < 0) {
+        session->client.fd = client_fd; /* owned, though not in the loop */
+        close_session(session, REASON_LIMIT, -result);
+        return;
+    }
+    connected(session, connect_next(session));
+}
