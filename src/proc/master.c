@@ -1,0 +1,603 @@
+/* The master: privileged, tiny, without network input.
+ *
+ *      master ---- fork ----> monitor             log pipe -> stderr
+ *         \------- fork ----> worker 0 .. N-1     control pipe each, one log pipe for all
+ *
+ * It keeps its own copy of every listening socket, so a connection that waits in a dead worker's
+ * queue is served by that worker's successor. It also keeps both ends of the log pipe, so that no
+ * line is lost while a monitor is replaced.
+ *
+ * The whole program is one loop around sigtimedwait(2): signals are blocked and fetched, so there
+ * are no handlers, no races, and nothing to make async-signal-safe.
+ *
+ *   TERM, INT   drain, cut after drain-timeout; during such a drain: stop at once
+ *   QUIT        drain without a deadline; during any drain: stop at once
+ *   CHLD        reap; replace a worker or monitor that is not meant to be gone
+ *   HUP, USR1   ignored
+ *
+ * A worker that dies after RESPAWN_QUICK_NS is replaced at once. One that keeps dying sooner is
+ * replaced after a delay that doubles from RESPAWN_DELAY_MIN_NS to RESPAWN_DELAY_MAX_NS. */
+#include "proc/master.h"
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "net/sys.h"
+#include "ops/log.h"
+#include "proc/exits.h"
+#include "proc/limits.h"
+#include "proc/monitor.h"
+#include "proc/worker.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define RESPAWN_QUICK_NS     NS_PER_S
+#define RESPAWN_DELAY_MIN_NS (100 * NS_PER_MS)
+#define RESPAWN_DELAY_MAX_NS (10 * NS_PER_S)
+/* After drain-timeout and the second that sessions have to deliver: a worker still there is
+ * stuck. */
+#define DRAIN_GRACE_NS (5 * NS_PER_S)
+#define STOP_GRACE_NS  (2 * NS_PER_S)
+
+enum { LOG_PIPE_BYTES = 1 << 20 };
+
+/** How far the master is in stopping; only ever grows. */
+enum stopping { SERVING, DRAINING, DRAINING_DEADLINE, STOPPING };
+
+struct child {
+    pid_t pid;         /* 0: none now */
+    int control_fd;    /* writing end; -1: none (the monitor has none) */
+    uint64_t start_ns; /* when it was started */
+    uint64_t due_ns;   /* pid 0: when to start it again */
+    unsigned quick_deaths;
+};
+
+struct master {
+    struct plan *plan; /* borrowed */
+    struct limits limits;
+    struct identity identity;
+    bool has_identity;
+    struct addr source;
+    struct worker_start start; /* what all workers are told; index and pipes are set for each */
+    struct child *workers;     /* owned: limits.workers of them */
+    struct child monitor;
+    struct metrics *metrics; /* one shard per worker */
+    struct log log;
+    int log_pipe[2];
+    sigset_t signals;
+    sigset_t signals_before;
+    enum stopping stopping;
+    uint64_t kill_ns; /* when workers that are still there are killed; TIMER_NEVER: not yet */
+};
+
+/* --- children
+ * ----------------------------------------------------------------------------------- */
+
+static void ignore_signals(void)
+{
+    static const int ignored[] = {SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGPIPE};
+
+    for (size_t i = 0; i < ARRAY_LEN(ignored); i++) {
+        (void)signal(ignored[i], SIG_IGN);
+    }
+}
+
+/* In the child: drops what belongs to the master or to other workers. A control pipe whose writing
+ * end lived on in a sibling would not end when the master does. */
+static void become_child(struct master *master, size_t keep)
+{
+    ignore_signals();
+    (void)sigprocmask(SIG_SETMASK, &master->signals_before, NULL);
+    for (size_t i = 0; i < master->limits.workers; i++) {
+        if (master->workers[i].control_fd >= 0) {
+            sys_close(master->workers[i].control_fd);
+        }
+    }
+    plan_close(master->plan, keep);
+}
+
+static void start_worker(struct master *master, size_t index)
+{
+    struct child *worker = &master->workers[index];
+    int control[2];
+    pid_t pid;
+
+    worker->start_ns = clock_monotonic_ns();
+    if (sys_pipe(control) < 0) {
+        worker->due_ns = worker->start_ns + RESPAWN_DELAY_MAX_NS;
+        return;
+    }
+    master->start.start_number++;
+    pid = fork();
+    if (pid == 0) {
+        struct worker_start start = master->start;
+
+        sys_close(control[1]);
+        sys_close(master->log_pipe[0]);
+        become_child(master, index);
+        start.index = index;
+        start.control_fd = control[0];
+        start.settings.sessions_max = limits_share(&master->limits, index);
+        start.metrics = &master->metrics[index];
+        exit(worker_run(&start));
+    }
+    sys_close(control[0]);
+    if (pid < 0) {
+        sys_close(control[1]);
+        worker->due_ns = worker->start_ns + RESPAWN_DELAY_MAX_NS;
+        return;
+    }
+    worker->pid = pid;
+    worker->control_fd = control[1];
+}
+
+static void start_monitor(struct master *master)
+{
+    pid_t pid;
+
+    master->monitor.start_ns = clock_monotonic_ns();
+    pid = fork();
+    if (pid == 0) {
+        sys_close(master->log_pipe[1]);
+        become_child(master, SIZE_MAX);
+        exit(monitor_run(master->log_pipe[0], master->has_identity ? &master->identity : NULL));
+    }
+    if (pid < 0) {
+        master->monitor.due_ns = master->monitor.start_ns + RESPAWN_DELAY_MAX_NS;
+        return;
+    }
+    master->monitor.pid = pid;
+}
+
+/* Notes that `child` is gone, and when it is to be started again. */
+static void note_death(struct child *child)
+{
+    uint64_t now_ns = clock_monotonic_ns();
+    uint64_t delay_ns = 0;
+
+    if (now_ns - child->start_ns >= RESPAWN_QUICK_NS) {
+        child->quick_deaths = 0;
+    } else {
+        unsigned doublings = child->quick_deaths < 16 ? child->quick_deaths : 16;
+
+        delay_ns = min_u64(RESPAWN_DELAY_MIN_NS << doublings, RESPAWN_DELAY_MAX_NS);
+        child->quick_deaths++;
+    }
+    child->pid = 0;
+    child->due_ns = now_ns + delay_ns;
+    if (child->control_fd >= 0) {
+        sys_close(child->control_fd);
+        child->control_fd = -1;
+    }
+}
+
+static void describe_death(struct log *log, int status)
+{
+    if (WIFSIGNALED(status)) {
+        line_string(&log->line, "signal", sigabbrev_np(WTERMSIG(status)));
+    } else {
+        line_u64(&log->line, "exit_status", (uint64_t)WEXITSTATUS(status));
+    }
+}
+
+static uint64_t active_connections(const struct metrics *shard)
+{
+    return metric_get(&shard->accepted) - metrics_closed(shard);
+}
+
+static void worker_died(struct master *master, size_t index, int status)
+{
+    struct child *worker = &master->workers[index];
+    struct metrics *shard = &master->metrics[index];
+    uint64_t lost = active_connections(shard);
+    pid_t pid = worker->pid;
+
+    note_death(worker);
+    /* The shard has no writer now: book what died with the worker, so that the counters balance. */
+    metric_add(&shard->closed[REASON_INTERNAL], lost);
+    if (master->stopping != SERVING && WIFEXITED(status) && WEXITSTATUS(status) == EXIT_STATUS_OK) {
+        return;
+    }
+    log_event_begin(&master->log, "worker-died");
+    line_u64(&master->log.line, "worker", index);
+    line_u64(&master->log.line, "pid", (uint64_t)pid);
+    describe_death(&master->log, status);
+    line_u64(&master->log.line, "connections_lost", lost);
+    if (master->stopping == SERVING) {
+        line_seconds(&master->log.line, "restart_in_s",
+                     worker->due_ns - min_u64(worker->due_ns, clock_monotonic_ns()));
+        line_u64(&master->log.line, "quick_deaths", worker->quick_deaths);
+    }
+    log_event_end(&master->log);
+}
+
+static void reap(struct master *master)
+{
+    int status;
+    pid_t pid;
+
+    while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+        if (pid == master->monitor.pid) {
+            note_death(&master->monitor);
+        }
+        for (size_t i = 0; i < master->limits.workers; i++) {
+            if (pid == master->workers[i].pid) {
+                worker_died(master, i, status);
+            }
+        }
+    }
+}
+
+static size_t workers_alive(const struct master *master)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < master->limits.workers; i++) {
+        count += master->workers[i].pid != 0;
+    }
+    return count;
+}
+
+static void start_due(struct master *master, uint64_t now_ns)
+{
+    if (master->monitor.pid == 0 && master->monitor.due_ns <= now_ns) {
+        start_monitor(master);
+    }
+    for (size_t i = 0; i < master->limits.workers && master->stopping == SERVING; i++) {
+        if (master->workers[i].pid == 0 && master->workers[i].due_ns <= now_ns) {
+            start_worker(master, i);
+        }
+    }
+}
+
+static void kill_workers(struct master *master)
+{
+    for (size_t i = 0; i < master->limits.workers; i++) {
+        if (master->workers[i].pid != 0) {
+            (void)kill(master->workers[i].pid, SIGKILL);
+        }
+    }
+    master->kill_ns = TIMER_NEVER;
+}
+
+/* --- stopping
+ * ----------------------------------------------------------------------------------- */
+
+static void tell_workers(const struct master *master, enum control command)
+{
+    unsigned char byte = (unsigned char)command;
+
+    for (size_t i = 0; i < master->limits.workers; i++) {
+        if (master->workers[i].control_fd >= 0) {
+            /* Fails only for a worker that is gone already (EPIPE); reap() will find that out. */
+            ssize_t ignored = write(master->workers[i].control_fd, &byte, 1);
+            (void)ignored;
+        }
+    }
+}
+
+static void log_stopping(struct master *master, const char *event)
+{
+    log_event_begin(&master->log, event);
+    line_u64(&master->log.line, "workers", workers_alive(master));
+    log_event_end(&master->log);
+}
+
+static void stop(struct master *master, enum stopping level)
+{
+    uint64_t now_ns = clock_monotonic_ns();
+
+    if (master->stopping == SERVING) {
+        /* Nobody new from here on; what waits in the queues is the workers' to accept. */
+        plan_unlink(master->plan);
+        plan_close(master->plan, SIZE_MAX);
+    }
+    master->stopping = level;
+    switch (level) {
+    case DRAINING:
+        log_stopping(master, "drain");
+        tell_workers(master, CONTROL_DRAIN);
+        return;
+    case DRAINING_DEADLINE:
+        log_stopping(master, "drain");
+        tell_workers(master, CONTROL_DRAIN_DEADLINE);
+        master->kill_ns = now_ns + master->start.drain_timeout_ns + DRAIN_GRACE_NS;
+        return;
+    case STOPPING:
+        log_stopping(master, "stop");
+        tell_workers(master, CONTROL_STOP);
+        master->kill_ns = now_ns + STOP_GRACE_NS;
+        return;
+    case SERVING:
+        CHECK(!"stopping goes one way");
+    }
+}
+
+static void on_signal(struct master *master, int number)
+{
+    if (number == SIGCHLD) {
+        reap(master);
+    } else if (number == SIGQUIT) {
+        stop(master, master->stopping == SERVING ? DRAINING : STOPPING);
+    } else {
+        stop(master, master->stopping < DRAINING_DEADLINE ? DRAINING_DEADLINE : STOPPING);
+    }
+}
+
+/* --- the loop
+ * ----------------------------------------------------------------------------------- */
+
+static uint64_t next_due_ns(const struct master *master)
+{
+    uint64_t due_ns = master->kill_ns;
+
+    if (master->monitor.pid == 0) {
+        due_ns = min_u64(due_ns, master->monitor.due_ns);
+    }
+    for (size_t i = 0; i < master->limits.workers && master->stopping == SERVING; i++) {
+        if (master->workers[i].pid == 0) {
+            due_ns = min_u64(due_ns, master->workers[i].due_ns);
+        }
+    }
+    return due_ns;
+}
+
+/* Waits for a signal or the next due time; the signal's number, or 0. */
+static int wait_for_signal(const struct master *master)
+{
+    uint64_t due_ns = next_due_ns(master);
+    uint64_t now_ns = clock_monotonic_ns();
+    uint64_t wait_ns = due_ns > now_ns ? due_ns - now_ns : 0;
+    struct timespec timeout = {.tv_sec = (time_t)(wait_ns / NS_PER_S),
+                               .tv_nsec = (long)(wait_ns % NS_PER_S)};
+    int number = due_ns == TIMER_NEVER ? sigwaitinfo(&master->signals, NULL)
+                                       : sigtimedwait(&master->signals, NULL, &timeout);
+
+    return number > 0 ? number : 0;
+}
+
+static void serve(struct master *master)
+{
+    while (master->stopping == SERVING || workers_alive(master) > 0) {
+        int number = wait_for_signal(master);
+        uint64_t now_ns;
+
+        if (number != 0) {
+            on_signal(master, number);
+        }
+        now_ns = clock_monotonic_ns();
+        if (master->kill_ns <= now_ns) {
+            kill_workers(master);
+        }
+        start_due(master, now_ns);
+        log_flush(&master->log);
+    }
+}
+
+/* --- start and end
+ * ------------------------------------------------------------------------------ */
+
+static void log_start(struct master *master, const struct config *config)
+{
+    struct line *line = &master->log.line;
+
+    log_event_begin(&master->log, "start");
+    line_u64(line, "pid", (uint64_t)getpid());
+    for (size_t i = 0; i < config->listeners_len; i++) {
+        const struct config_pool *pool = &config->pools[config->listeners[i].pool];
+        char text[512];
+        size_t len = (size_t)snprintf(text, sizeof(text), "%s to", config->listeners[i].name);
+
+        for (size_t k = 0; k < pool->servers_len && len < sizeof(text); k++) {
+            len += (size_t)snprintf(text + len, sizeof(text) - len, "%s%s", k > 0 ? ", " : " ",
+                                    pool->servers[k].text);
+        }
+        line_string(line, "listen", text);
+    }
+    line_u64(line, "workers", master->limits.workers);
+    line_u64(line, "max_connections", master->limits.connections_max);
+    line_u64(line, "pipes_per_worker", master->limits.pipes_max);
+    line_u64(line, "descriptors", master->limits.descriptors);
+    log_event_end(&master->log);
+    log_flush(&master->log);
+}
+
+static void log_end(struct master *master)
+{
+    struct line *line = &master->log.line;
+    uint64_t accepted = 0;
+    uint64_t closed = 0;
+    uint64_t dropped = master->log.dropped;
+
+    for (size_t i = 0; i < master->limits.workers; i++) {
+        accepted += metric_get(&master->metrics[i].accepted);
+        closed += metrics_closed(&master->metrics[i]);
+        dropped += metric_get(&master->metrics[i].log_dropped);
+    }
+    log_event_begin(&master->log, "end");
+    line_u64(line, "connections_accepted", accepted);
+    line_u64(line, "connections_closed", closed);
+    line_u64(line, "log_lines_dropped", dropped);
+    log_event_end(&master->log);
+    log_flush(&master->log);
+}
+
+static struct sock_tuning tuning_of(const struct settings *settings)
+{
+    return (struct sock_tuning){
+        .keepalive_idle_s = (uint32_t)(settings->keepalive_idle_ns / NS_PER_S),
+        .keepalive_interval_s = (uint32_t)(settings->keepalive_interval_ns / NS_PER_S),
+        .user_timeout_ms = (uint32_t)(settings->user_timeout_ns / NS_PER_MS),
+    };
+}
+
+static void prepare_start(struct master *master, const struct settings *settings)
+{
+    static const enum splice_mode modes[] = {[CONFIG_SPLICE_AUTO] = SPLICE_AUTO,
+                                             [CONFIG_SPLICE_ALWAYS] = SPLICE_ALWAYS,
+                                             [CONFIG_SPLICE_NEVER] = SPLICE_NEVER};
+
+    master->start = (struct worker_start){
+        .plan = master->plan,
+        .log_fd = master->log_pipe[1],
+        .log_format = settings->log == CONFIG_LOG_JSON ? LINE_JSON : LINE_TEXT,
+        .log_records = settings->log != CONFIG_LOG_NONE,
+        .drain_timeout_ns = settings->drain_timeout_ns,
+        .identity = master->has_identity ? &master->identity : NULL,
+        .settings = {.connect_timeout_ns = settings->connect_timeout_ns,
+                     .idle_timeout_ns = settings->idle_timeout_ns,
+                     .fin_timeout_ns = settings->fin_timeout_ns,
+                     .tuning = tuning_of(settings),
+                     .source = master->source.len > 0 ? &master->source : NULL,
+                     .splice = modes[settings->splice],
+                     .pipes_max = master->limits.pipes_max,
+                     .pipe_bytes = (int)settings->pipe_size_bytes,
+                     .want_details = settings->log != CONFIG_LOG_NONE},
+    };
+}
+
+static int open_log_pipe(struct master *master)
+{
+    int result = sys_pipe(master->log_pipe);
+    int ignored;
+
+    if (result < 0) {
+        return result;
+    }
+    /* Larger is only better: more lines fit while stderr is slow. The quota may forbid it. */
+    ignored = sys_pipe_resize(master->log_pipe[1], LOG_PIPE_BYTES);
+    (void)ignored;
+    /* The monitor blocks in read(2); the two ends of a pipe have flags of their own. */
+    return fcntl(master->log_pipe[0], F_SETFL, 0) < 0 ? -errno : 0;
+}
+
+static int fail(const char *what, int error)
+{
+    (void)fprintf(stderr, "sluice: %s: %s\n", what, strerror(error));
+    return EXIT_STATUS_FAILURE;
+}
+
+/* Limits, user, and listening sockets: what can be refused, with a message on stderr. */
+static int prepare(struct master *master, const struct config *config)
+{
+    const struct settings *settings = &config->settings;
+    struct sock_tuning tuning = tuning_of(settings);
+    const char *impossible =
+        limits_compute(limits_raise_descriptors(), settings->workers, settings->max_connections,
+                       master->plan->listeners_len, &master->limits);
+    struct endpoint source;
+
+    if (impossible != NULL) {
+        (void)fprintf(stderr, "sluice: %s\n", impossible);
+        return EXIT_STATUS_CONFIG;
+    }
+    if (settings->user[0] != '\0') {
+        int result = identity_find(settings->user, &master->identity);
+
+        if (result < 0) {
+            (void)fprintf(stderr, "sluice: --user: there is no user \"%s\"\n", settings->user);
+            return EXIT_STATUS_CONFIG;
+        }
+        master->has_identity = true;
+    }
+    if (settings->source[0] != '\0') {
+        char text[ADDR_TEXT_BYTES + 8];
+        bool v6 = strchr(settings->source, ':') != NULL;
+
+        (void)snprintf(text, sizeof(text), v6 ? "[%s]:1" : "%s:1", settings->source);
+        CHECK(endpoint_parse(text, &source) == NULL);
+        master->source = source.addr;
+        addr_set_port(&master->source, 0);
+    }
+    return plan_listen(master->plan, &tuning, master->limits.workers, stderr);
+}
+
+static int start_all(struct master *master, const struct config *config)
+{
+    int result = open_log_pipe(master);
+
+    if (result < 0) {
+        return fail("can't make the log pipe", -result);
+    }
+    master->metrics = metrics_map(master->limits.workers);
+    master->workers = calloc(master->limits.workers, sizeof(*master->workers));
+    if (master->metrics == NULL || master->workers == NULL) {
+        return fail("can't get memory", ENOMEM);
+    }
+    for (size_t i = 0; i < master->limits.workers; i++) {
+        master->workers[i].control_fd = -1;
+    }
+    master->monitor.control_fd = -1;
+    prepare_start(master, &config->settings);
+    log_init(&master->log, master->log_pipe[1], master->start.log_format, true, NULL);
+    start_monitor(master);
+    for (size_t i = 0; i < master->limits.workers; i++) {
+        start_worker(master, i);
+    }
+    log_start(master, config);
+    return EXIT_STATUS_OK;
+}
+
+/* Lets the monitor write what is left, but not for ever: stderr may be stuck. */
+static void finish_log(struct master *master)
+{
+    const struct timespec patience = {.tv_sec = 1};
+    int status;
+
+    log_end(master);
+    sys_close(master->log_pipe[0]);
+    sys_close(master->log_pipe[1]);
+    if (master->monitor.pid == 0) {
+        return;
+    }
+    while (waitpid(master->monitor.pid, &status, WNOHANG) == 0) {
+        if (sigtimedwait(&master->signals, NULL, &patience) < 0 && errno == EAGAIN) {
+            (void)kill(master->monitor.pid, SIGKILL);
+            (void)waitpid(master->monitor.pid, &status, 0);
+            return;
+        }
+    }
+}
+
+static void block_signals(struct master *master)
+{
+    static const int numbers[] = {SIGTERM, SIGINT, SIGQUIT, SIGCHLD};
+
+    (void)sigemptyset(&master->signals);
+    for (size_t i = 0; i < ARRAY_LEN(numbers); i++) {
+        (void)sigaddset(&master->signals, numbers[i]);
+    }
+    (void)signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGHUP, SIG_IGN);
+    (void)signal(SIGUSR1, SIG_IGN);
+    (void)sigprocmask(SIG_BLOCK, &master->signals, &master->signals_before);
+}
+
+int master_run(const struct config *config, struct plan *plan)
+{
+    static struct master master;
+    int status;
+
+    memset(&master, 0, sizeof(master));
+    master.plan = plan;
+    master.kill_ns = TIMER_NEVER;
+    block_signals(&master);
+    status = prepare(&master, config);
+    if (status == EXIT_STATUS_OK) {
+        status = start_all(&master, config);
+    }
+    if (status != EXIT_STATUS_OK) {
+        plan_unlink(plan);
+        return status;
+    }
+    serve(&master);
+    finish_log(&master);
+    free(master.workers);
+    return EXIT_STATUS_OK;
+}

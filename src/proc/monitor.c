@@ -1,0 +1,51 @@
+/* The only process of sluice that may block on the log.
+ *
+ * It ends when all writing ends of the pipe are closed, that is when master and workers are gone:
+ * the last lines of a process that was killed still arrive. When stderr itself is broken (a closed
+ * pipe, a full disk), lines are lost here and reading goes on: traffic matters more. */
+#include "proc/monitor.h"
+
+#include "base/line.h"
+#include "proc/exits.h"
+
+#include <errno.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+static void write_out(const char *bytes, size_t len)
+{
+    while (len > 0) {
+        ssize_t written = write(STDERR_FILENO, bytes, len);
+
+        if (written < 0 && errno == EINTR) {
+            continue;
+        }
+        if (written <= 0) {
+            return;
+        }
+        bytes += written;
+        len -= (size_t)written;
+    }
+}
+
+int monitor_run(int log_fd, const struct identity *identity)
+{
+    static char bytes[16 * LINE_BYTES_MAX];
+
+    /* Only a name for ps(1). */
+    (void)prctl(PR_SET_NAME, "sluice-log", 0, 0, 0);
+    if (identity != NULL && identity_become(identity) < 0) {
+        return EXIT_STATUS_FAILURE;
+    }
+    for (;;) {
+        ssize_t len = read(log_fd, bytes, sizeof(bytes));
+
+        if (len < 0 && errno == EINTR) {
+            continue;
+        }
+        if (len <= 0) {
+            return len == 0 ? EXIT_STATUS_OK : EXIT_STATUS_FAILURE;
+        }
+        write_out(bytes, (size_t)len);
+    }
+}
