@@ -56,7 +56,7 @@ done
 exec {said}< <(exec "$BUILD/bench/origin" --listen "$origin")
 origin_pid=$!
 if ! read -r -t 10 -u "$said" line || [[ $line != "origin: listening on "* ]]; then
-    die "the server did not start on $origin: ${line:-it said nothing}"
+    die "the server did not start on $origin${line:+: $line}"
 fi
 
 cat <<END

@@ -27,7 +27,11 @@ leftover_grace_ms=5000
 mkdir -p "$BUILD/test"
 logs=$(cd "$BUILD/test" && pwd)
 build=${logs%/test}
-group= reports= log= # of the suite that is running
+# Of the suite that is running.
+group=
+reports=
+log=
+
 ulimit -c 0 # tests of assertions abort on purpose
 
 # Output goes to a file and is shown afterwards: a pipe would stay open as long as any process that a test left behind.

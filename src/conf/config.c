@@ -69,11 +69,13 @@ void config_add_server(struct config *config, size_t pool_index, const char *tex
                        const struct endpoint *target)
 {
     struct config_pool *pool = &config->pools[pool_index];
+    struct config_server *server;
 
     CHECK(pool_index < config->pools_len);
     pool->servers = grow(pool->servers, pool->servers_len, sizeof(*pool->servers));
-    pool->servers[pool->servers_len++] =
-        (struct config_server){.text = copy(text), .target = *target};
+    server = &pool->servers[pool->servers_len++];
+    server->text = copy(text);
+    server->target = *target;
 }
 
 void config_add_listener(struct config *config, const char *name, const struct endpoint *bind,

@@ -51,20 +51,32 @@ static void unknown_option(struct reader *reader, int argument, const char *name
     }
 }
 
+/* What follows an unknown option is most likely its value, and no second mistake. */
+static void skip_value(struct reader *reader, bool has_value)
+{
+    const char *next = reader->next < reader->argc ? reader->argv[reader->next] : "-";
+
+    if (!has_value && next[0] != '-' && strchr(next, '=') == NULL) {
+        reader->next++;
+    }
+}
+
 static void read_long_option(struct reader *reader, int argument)
 {
     const char *text = reader->argv[argument] + 2;
     const char *equals = strchr(text, '=');
-    char name[SETTING_NAME_BYTES] = "";
+    char name[SETTING_NAME_BYTES];
     char expected[SCHEMA_EXPECTED_BYTES];
     const struct setting *setting;
     const char *value;
+    size_t name_len;
 
-    memcpy(name, text,
-           min_size(equals != NULL ? (size_t)(equals - text) : strlen(text), sizeof(name) - 1));
+    name_len = min_size(equals != NULL ? (size_t)(equals - text) : strlen(text), sizeof(name) - 1);
+    (void)snprintf(name, sizeof(name), "%.*s", (int)name_len, text);
     setting = schema_find(name);
     if (setting == NULL) {
         unknown_option(reader, argument, name);
+        skip_value(reader, equals != NULL);
         return;
     }
     if (equals != NULL) {

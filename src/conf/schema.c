@@ -20,7 +20,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#define DAY_NS (24 * 3600 * NS_PER_S)
+#define HOUR_NS (UINT64_C(3600) * NS_PER_S)
+#define DAY_NS  (24 * HOUR_NS)
+#define KIB     UINT64_C(1024)
 
 static const struct setting settings[] = {
     {"workers", SETTING_COUNT, offsetof(struct settings, workers), 1, 1024, "auto", "auto",
@@ -28,7 +30,7 @@ static const struct setting settings[] = {
     {"max-connections", SETTING_COUNT, offsetof(struct settings, max_connections), 1, 100000000,
      "auto", "auto", "at once, over all workers; auto: what the descriptor limit allows"},
     {"connect-timeout", SETTING_DURATION, offsetof(struct settings, connect_timeout_ns), NS_PER_MS,
-     3600 * NS_PER_S, NULL, "5s", "for a server to accept, before the next one is tried"},
+     HOUR_NS, NULL, "5s", "for a server to accept, before the next one is tried"},
     {"idle-timeout", SETTING_DURATION, offsetof(struct settings, idle_timeout_ns), NS_PER_MS,
      365 * DAY_NS, "off", "1h", "ends a connection on which nothing moved for so long"},
     {"fin-timeout", SETTING_DURATION, offsetof(struct settings, fin_timeout_ns), NS_PER_MS,
@@ -43,7 +45,7 @@ static const struct setting settings[] = {
      24 * DAY_NS, "off", "15m", "a peer that acknowledges nothing for so long is gone"},
     {"splice", SETTING_CHOICE, offsetof(struct settings, splice), 0, 0, "auto|always|never", "auto",
      "move bulk through pipes, without copying"},
-    {"pipe-size", SETTING_SIZE, offsetof(struct settings, pipe_size_bytes), 64 * 1024, 1024 * 1024,
+    {"pipe-size", SETTING_SIZE, offsetof(struct settings, pipe_size_bytes), 64 * KIB, 1024 * KIB,
      NULL, "256k", "size of those pipes"},
     {"source", SETTING_ADDRESS, offsetof(struct settings, source), 0, 0, NULL, "",
      "local IP address to connect from"},

@@ -13,7 +13,10 @@ struct unit {
 
 /* Largest first: the format functions take the first unit that divides the value. */
 static const struct unit duration_units[] = {
-    {"d", 24 * 3600 * NS_PER_S}, {"h", 3600 * NS_PER_S}, {"m", 60 * NS_PER_S}, {"s", NS_PER_S},
+    {"d", UINT64_C(24) * 3600 * NS_PER_S},
+    {"h", 3600 * NS_PER_S},
+    {"m", 60 * NS_PER_S},
+    {"s", NS_PER_S},
     {"ms", NS_PER_MS},
 };
 static const struct unit size_units[] = {

@@ -345,6 +345,7 @@ static enum move drain(struct flow *flow, struct io *target, struct flow_supplie
             return MOVED_SOME;
         }
     } else {
+        CHECK(flow->pipe != NULL); /* I3 */
         len = sys_splice(flow->pipe->read_fd, target->fd, (size_t)flow->pipe_bytes);
         if (len > 0) {
             gave_from_pipe(flow, (size_t)len);

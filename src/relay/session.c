@@ -43,6 +43,7 @@
 #include "net/sys.h"
 #include "relay/connect.h"
 #include "relay/listener.h"
+#include "relay/verdict.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -83,93 +84,6 @@ static uint64_t now_ns(const struct session *session)
 }
 
 /* --- the end ---------------------------------------------------------------------------------- */
-
-/* Bytes a peer has not acknowledged. Of unix sockets none: what they took survives close(2). */
-static uint32_t unacknowledged(const struct io *io, sa_family_t family, const struct flow *into)
-{
-    int bytes;
-
-    if (io->fd < 0 || family == AF_UNIX) {
-        return 0;
-    }
-    bytes = sys_unacknowledged(io->fd);
-    if (bytes > 0 && into->state == FLOW_FINISHED) {
-        bytes--; /* the FIN counts one */
-    }
-    return bytes > 0 ? (uint32_t)bytes : 0;
-}
-
-static uint32_t client_unacknowledged(const struct session *session)
-{
-    return unacknowledged(&session->client, session->client_addr.family, &session->down);
-}
-
-static uint32_t server_unacknowledged(const struct session *session)
-{
-    return unacknowledged(&session->server, session->server_local.family, &session->up);
-}
-
-static void ask_kernel(const struct session *session, struct record *record)
-{
-    record->rtt_us = 0;
-    if (session->client_addr.family != AF_UNIX) {
-        record->rtt_us = sock_rtt_us(session->client.fd);
-    }
-    if (sock_local_address(session->client.fd, &record->client_local) < 0) {
-        record->client_local.len = 0;
-    }
-}
-
-static uint64_t since_accept(const struct session *session, uint64_t moment_ns)
-{
-    return moment_ns == 0 ? RECORD_NO_TIME : moment_ns - session->accepted_ns;
-}
-
-static enum closed_by ended_by(const struct session *session, enum reason reason)
-{
-    enum how how = reason_how(reason);
-
-    if (reason == REASON_CONNECT_REFUSED) {
-        return CLOSED_BY_SERVER;
-    }
-    if (session->has_end && (how == HOW_FIN || how == HOW_RST || reason == REASON_PEER_TIMEOUT)) {
-        return (enum closed_by)session->closed_by;
-    }
-    return CLOSED_BY_PROXY;
-}
-
-static void fill_record(const struct session *session, enum reason reason, int error,
-                        struct record *record)
-{
-    const struct listener *listener = session->listener;
-
-    *record = (struct record){
-        .id = session->id,
-        .listener = listener->name,
-        .pool = listener->pool_name,
-        .server = session->target != NULL ? session->target->name : NULL,
-        .client = session->client_addr,
-        .server_local = session->server_local,
-        .bytes_up = flow_bytes_out(&session->up),
-        .bytes_down = flow_bytes_out(&session->down),
-        .spliced_bytes = session->up.bytes_spliced + session->down.bytes_spliced,
-        .duration_ns = now_ns(session) - session->accepted_ns,
-        .connect_ns = since_accept(session, session->connected_ns),
-        .first_byte_ns = since_accept(session, session->first_byte_ns),
-        .retries = session->tries.made > 0 ? session->tries.made - 1 : 0,
-        .reason = reason,
-        .closed_by = ended_by(session, reason),
-        .error = error,
-    };
-    if (reason_how(reason) != HOW_FIN) {
-        record->undelivered_bytes = flow_held_bytes(&session->up) +
-                                    flow_held_bytes(&session->down) +
-                                    client_unacknowledged(session) + server_unacknowledged(session);
-    }
-    if (session->relay->settings.want_details) {
-        ask_kernel(session, record);
-    }
-}
 
 static void count_end(const struct session *session, const struct record *record)
 {
@@ -214,7 +128,7 @@ static void close_session(struct session *session, enum reason reason, int error
     timer_cancel(&relay->loop->timers, &session->timer);
     flow_fail(&session->up, &relay->supplies);
     flow_fail(&session->down, &relay->supplies);
-    fill_record(session, reason, error, &record);
+    verdict_record(session, reason, error, &record);
     count_end(session, &record);
     close_io(&session->client, clean);
     close_io(&session->server, clean);
@@ -222,20 +136,6 @@ static void close_session(struct session *session, enum reason reason, int error
     relay->live_count--;
     loop_release(relay->loop, &session->task, free_session);
     relay->on_ended(relay->owner, &record);
-}
-
-/* Which side broke; with errors on both, the one that showed its end first. */
-static bool client_broke(const struct session *session)
-{
-    if (session->client.error == 0 || session->server.error == 0) {
-        return session->client.error != 0;
-    }
-    return session->closed_by == CLOSED_BY_CLIENT;
-}
-
-static int latched_error(const struct session *session)
-{
-    return client_broke(session) ? session->client.error : session->server.error;
 }
 
 /* --- an abnormal end: deliver, then reset ----------------------------------------------------- */
@@ -249,8 +149,8 @@ static bool is_delivered(const struct io *io, const struct flow *into, uint32_t 
  * for. */
 static bool everything_delivered(struct session *session)
 {
-    uint32_t client = client_unacknowledged(session);
-    uint32_t server = server_unacknowledged(session);
+    uint32_t client = verdict_client_unacked(session);
+    uint32_t server = verdict_server_unacked(session);
     bool progress =
         client < session->unacked_bytes[CLIENT] || server < session->unacked_bytes[SERVER];
 
@@ -276,7 +176,7 @@ static void run_ending(struct session *session)
         return;
     }
     if (everything_delivered(session) || now_ns(session) >= session->deadline_ns) {
-        close_session(session, (enum reason)session->reason, latched_error(session));
+        close_session(session, (enum reason)session->reason, verdict_error(session));
         return;
     }
     set_timer(session,
@@ -324,7 +224,7 @@ void session_end(struct session *session, enum reason reason, bool deliver)
     if (session->phase == SESSION_ENDING) {
         reason = (enum reason)session->reason;
     }
-    close_session(session, reason, latched_error(session));
+    close_session(session, reason, verdict_error(session));
 }
 
 /* --- relaying --------------------------------------------------------------------------------- */
@@ -408,27 +308,6 @@ static void note_first_end(struct session *session)
     session->closed_by = client ? CLOSED_BY_CLIENT : CLOSED_BY_SERVER;
 }
 
-static enum reason broken_reason(const struct session *session)
-{
-    switch (latched_error(session)) {
-    case ECONNRESET:
-    case EPIPE:        /* a reset after FIN */
-    case ECONNABORTED: /* destroyed from outside, as by `ss -K` */
-        return client_broke(session) ? REASON_CLIENT_RESET : REASON_SERVER_RESET;
-    case ETIMEDOUT:
-    case EHOSTUNREACH: /* what ICMP said of a peer that stopped answering, from here on */
-    case ENETUNREACH:
-    case ECONNREFUSED:
-    case ENETDOWN:
-    case EHOSTDOWN:
-    case EACCES:
-    case EPROTO:
-        return REASON_PEER_TIMEOUT;
-    default:
-        return REASON_INTERNAL;
-    }
-}
-
 static void both_over(struct session *session)
 {
     if (session->up.state == FLOW_FINISHED && session->down.state == FLOW_FINISHED) {
@@ -437,7 +316,7 @@ static void both_over(struct session *session)
         close_session(session, server_was_last ? REASON_SERVER_FIN : REASON_CLIENT_FIN, 0);
         return;
     }
-    begin_ending(session, broken_reason(session), false);
+    begin_ending(session, verdict_broken_reason(session), false);
 }
 
 /* When nothing has moved for this long, the session is over. 0: never. */
@@ -494,8 +373,8 @@ static void run_relaying(struct session *session)
  * some. */
 static bool peer_makes_progress(struct session *session)
 {
-    uint32_t client = client_unacknowledged(session);
-    uint32_t server = server_unacknowledged(session);
+    uint32_t client = verdict_client_unacked(session);
+    uint32_t server = verdict_server_unacked(session);
     bool progress = (client > 0 && client < session->unacked_bytes[CLIENT]) ||
                     (server > 0 && server < session->unacked_bytes[SERVER]);
 
