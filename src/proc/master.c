@@ -15,17 +15,19 @@
  *   CHLD        reap; replace a worker or monitor that is not meant to be gone
  *   HUP, USR1   ignored
  *
- * A worker that dies after RESPAWN_QUICK_NS is replaced at once. One that keeps dying sooner is
- * replaced after a delay that doubles from RESPAWN_DELAY_MIN_NS to RESPAWN_DELAY_MAX_NS. */
+ * When a child is started again, child.c decides. Read next: worker.c. */
 #include "proc/master.h"
 
 #include "base/check.h"
 #include "base/clock.h"
 #include "net/sys.h"
 #include "ops/log.h"
+#include "proc/announce.h"
+#include "proc/child.h"
 #include "proc/exits.h"
 #include "proc/limits.h"
 #include "proc/monitor.h"
+#include "proc/translate.h"
 #include "proc/worker.h"
 
 #include <errno.h>
@@ -50,20 +52,13 @@ enum { LOG_PIPE_BYTES = 1 << 20 };
 /** How far the master is in stopping; only ever grows. */
 enum stopping { SERVING, DRAINING, DRAINING_DEADLINE, STOPPING };
 
-struct child {
-    pid_t pid;         /* 0: none now */
-    int control_fd;    /* writing end; -1: none (the monitor has none) */
-    uint64_t start_ns; /* when it was started */
-    uint64_t due_ns;   /* pid 0: when to start it again */
-    unsigned quick_deaths;
-};
-
 struct master {
     struct plan *plan; /* borrowed */
     struct limits limits;
     struct identity identity;
     bool has_identity;
     struct addr source;
+    bool has_source;
     struct worker_start start; /* what all workers are told; index and pipes are set for each */
     struct child *workers;     /* owned: limits.workers of them */
     struct child monitor;
@@ -108,9 +103,8 @@ static void start_worker(struct master *master, size_t index)
     int control[2];
     pid_t pid;
 
-    worker->start_ns = clock_monotonic_ns();
     if (sys_pipe(control) < 0) {
-        worker->due_ns = worker->start_ns + RESPAWN_DELAY_MAX_NS;
+        child_not_started(worker, clock_monotonic_ns());
         return;
     }
     master->start.start_number++;
@@ -130,51 +124,26 @@ static void start_worker(struct master *master, size_t index)
     sys_close(control[0]);
     if (pid < 0) {
         sys_close(control[1]);
-        worker->due_ns = worker->start_ns + RESPAWN_DELAY_MAX_NS;
+        child_not_started(worker, clock_monotonic_ns());
         return;
     }
-    worker->pid = pid;
-    worker->control_fd = control[1];
+    child_started(worker, pid, control[1], clock_monotonic_ns());
 }
 
 static void start_monitor(struct master *master)
 {
-    pid_t pid;
+    pid_t pid = fork();
 
-    master->monitor.start_ns = clock_monotonic_ns();
-    pid = fork();
     if (pid == 0) {
         sys_close(master->log_pipe[1]);
         become_child(master, SIZE_MAX);
         exit(monitor_run(master->log_pipe[0], master->has_identity ? &master->identity : NULL));
     }
     if (pid < 0) {
-        master->monitor.due_ns = master->monitor.start_ns + RESPAWN_DELAY_MAX_NS;
+        child_not_started(&master->monitor, clock_monotonic_ns());
         return;
     }
-    master->monitor.pid = pid;
-}
-
-/* Notes that `child` is gone, and when it is to be started again. */
-static void note_death(struct child *child)
-{
-    uint64_t now_ns = clock_monotonic_ns();
-    uint64_t delay_ns = 0;
-
-    if (now_ns - child->start_ns >= RESPAWN_QUICK_NS) {
-        child->quick_deaths = 0;
-    } else {
-        unsigned doublings = child->quick_deaths < 16 ? child->quick_deaths : 16;
-
-        delay_ns = min_u64(RESPAWN_DELAY_MIN_NS << doublings, RESPAWN_DELAY_MAX_NS);
-        child->quick_deaths++;
-    }
-    child->pid = 0;
-    child->due_ns = now_ns + delay_ns;
-    if (child->control_fd >= 0) {
-        sys_close(child->control_fd);
-        child->control_fd = -1;
-    }
+    child_started(&master->monitor, pid, -1, clock_monotonic_ns());
 }
 
 static void describe_death(struct log *log, int status)
@@ -198,7 +167,7 @@ static void worker_died(struct master *master, size_t index, int status)
     uint64_t lost = active_connections(shard);
     pid_t pid = worker->pid;
 
-    note_death(worker);
+    child_died(worker, clock_monotonic_ns());
     /* The shard has no writer now: book what died with the worker, so that the counters balance. */
     metric_add(&shard->closed[REASON_INTERNAL], lost);
     if (master->stopping != SERVING && WIFEXITED(status) && WEXITSTATUS(status) == EXIT_STATUS_OK) {
@@ -224,7 +193,7 @@ static void reap(struct master *master)
 
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
         if (pid == master->monitor.pid) {
-            note_death(&master->monitor);
+            child_died(&master->monitor, clock_monotonic_ns());
         }
         for (size_t i = 0; i < master->limits.workers; i++) {
             if (pid == master->workers[i].pid) {
@@ -383,66 +352,9 @@ static void serve(struct master *master)
 /* --- start and end
  * ------------------------------------------------------------------------------ */
 
-static void log_start(struct master *master, const struct config *config)
-{
-    struct line *line = &master->log.line;
-
-    log_event_begin(&master->log, "start");
-    line_u64(line, "pid", (uint64_t)getpid());
-    for (size_t i = 0; i < config->listeners_len; i++) {
-        const struct config_pool *pool = &config->pools[config->listeners[i].pool];
-        char text[512];
-        size_t len = (size_t)snprintf(text, sizeof(text), "%s to", config->listeners[i].name);
-
-        for (size_t k = 0; k < pool->servers_len && len < sizeof(text); k++) {
-            len += (size_t)snprintf(text + len, sizeof(text) - len, "%s%s", k > 0 ? ", " : " ",
-                                    pool->servers[k].text);
-        }
-        line_string(line, "listen", text);
-    }
-    line_u64(line, "workers", master->limits.workers);
-    line_u64(line, "max_connections", master->limits.connections_max);
-    line_u64(line, "pipes_per_worker", master->limits.pipes_max);
-    line_u64(line, "descriptors", master->limits.descriptors);
-    log_event_end(&master->log);
-    log_flush(&master->log);
-}
-
-static void log_end(struct master *master)
-{
-    struct line *line = &master->log.line;
-    uint64_t accepted = 0;
-    uint64_t closed = 0;
-    uint64_t dropped = master->log.dropped;
-
-    for (size_t i = 0; i < master->limits.workers; i++) {
-        accepted += metric_get(&master->metrics[i].accepted);
-        closed += metrics_closed(&master->metrics[i]);
-        dropped += metric_get(&master->metrics[i].log_dropped);
-    }
-    log_event_begin(&master->log, "end");
-    line_u64(line, "connections_accepted", accepted);
-    line_u64(line, "connections_closed", closed);
-    line_u64(line, "log_lines_dropped", dropped);
-    log_event_end(&master->log);
-    log_flush(&master->log);
-}
-
-static struct sock_tuning tuning_of(const struct settings *settings)
-{
-    return (struct sock_tuning){
-        .keepalive_idle_s = (uint32_t)(settings->keepalive_idle_ns / NS_PER_S),
-        .keepalive_interval_s = (uint32_t)(settings->keepalive_interval_ns / NS_PER_S),
-        .user_timeout_ms = (uint32_t)(settings->user_timeout_ns / NS_PER_MS),
-    };
-}
-
+/* What all workers are told; index, pipes and shares are added for each. */
 static void prepare_start(struct master *master, const struct settings *settings)
 {
-    static const enum splice_mode modes[] = {[CONFIG_SPLICE_AUTO] = SPLICE_AUTO,
-                                             [CONFIG_SPLICE_ALWAYS] = SPLICE_ALWAYS,
-                                             [CONFIG_SPLICE_NEVER] = SPLICE_NEVER};
-
     master->start = (struct worker_start){
         .plan = master->plan,
         .log_fd = master->log_pipe[1],
@@ -450,15 +362,8 @@ static void prepare_start(struct master *master, const struct settings *settings
         .log_records = settings->log != CONFIG_LOG_NONE,
         .drain_timeout_ns = settings->drain_timeout_ns,
         .identity = master->has_identity ? &master->identity : NULL,
-        .settings = {.connect_timeout_ns = settings->connect_timeout_ns,
-                     .idle_timeout_ns = settings->idle_timeout_ns,
-                     .fin_timeout_ns = settings->fin_timeout_ns,
-                     .tuning = tuning_of(settings),
-                     .source = master->source.len > 0 ? &master->source : NULL,
-                     .splice = modes[settings->splice],
-                     .pipes_max = master->limits.pipes_max,
-                     .pipe_bytes = (int)settings->pipe_size_bytes,
-                     .want_details = settings->log != CONFIG_LOG_NONE},
+        .settings = translate_relay(settings, master->has_source ? &master->source : NULL,
+                                    master->limits.pipes_max),
     };
 }
 
@@ -487,11 +392,10 @@ static int fail(const char *what, int error)
 static int prepare(struct master *master, const struct config *config)
 {
     const struct settings *settings = &config->settings;
-    struct sock_tuning tuning = tuning_of(settings);
+    struct sock_tuning tuning = translate_tuning(settings);
     const char *impossible =
         limits_compute(limits_raise_descriptors(), settings->workers, settings->max_connections,
                        master->plan->listeners_len, &master->limits);
-    struct endpoint source;
 
     if (impossible != NULL) {
         (void)fprintf(stderr, "sluice: %s\n", impossible);
@@ -506,15 +410,7 @@ static int prepare(struct master *master, const struct config *config)
         }
         master->has_identity = true;
     }
-    if (settings->source[0] != '\0') {
-        char text[ADDR_TEXT_BYTES + 8];
-        bool v6 = strchr(settings->source, ':') != NULL;
-
-        (void)snprintf(text, sizeof(text), v6 ? "[%s]:1" : "%s:1", settings->source);
-        CHECK(endpoint_parse(text, &source) == NULL);
-        master->source = source.addr;
-        addr_set_port(&master->source, 0);
-    }
+    master->has_source = translate_source(settings, &master->source);
     return plan_listen(master->plan, &tuning, master->limits.workers, stderr);
 }
 
@@ -531,16 +427,16 @@ static int start_all(struct master *master, const struct config *config)
         return fail("can't get memory", ENOMEM);
     }
     for (size_t i = 0; i < master->limits.workers; i++) {
-        master->workers[i].control_fd = -1;
+        child_init(&master->workers[i]);
     }
-    master->monitor.control_fd = -1;
+    child_init(&master->monitor);
     prepare_start(master, &config->settings);
     log_init(&master->log, master->log_pipe[1], master->start.log_format, true, NULL);
     start_monitor(master);
     for (size_t i = 0; i < master->limits.workers; i++) {
         start_worker(master, i);
     }
-    log_start(master, config);
+    announce_start(&master->log, config, &master->limits);
     return EXIT_STATUS_OK;
 }
 
@@ -550,7 +446,7 @@ static void finish_log(struct master *master)
     const struct timespec patience = {.tv_sec = 1};
     int status;
 
-    log_end(master);
+    announce_end(&master->log, master->metrics, master->limits.workers);
     sys_close(master->log_pipe[0]);
     sys_close(master->log_pipe[1]);
     if (master->monitor.pid == 0) {
