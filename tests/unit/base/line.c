@@ -1,8 +1,9 @@
-/* Tests of the log line. Two small strict readers, one per format, turn a line back into fields:
+/* Tests of the log line. Two small strict readers (line_reader.c) turn a line back into fields:
  * what they accept is what a consumer of the log may rely on, and what they give back must be what
  * was put in. The JSON reader knows RFC 8259 for one flat object and nothing more. */
-#include "base/line.h"
 #include "base/macros.h"
+#include "support/stream.h"
+#include "unit/base/line_reader.h"
 
 #include <criterion/criterion.h>
 #include <inttypes.h>
@@ -21,318 +22,6 @@ static const enum line_format formats[] = {LINE_TEXT, LINE_JSON};
 static const char *format_name(enum line_format format)
 {
     return format == LINE_JSON ? "json" : "text";
-}
-
-static uint64_t next_random(uint64_t *state)
-{
-    uint64_t z = *state += UINT64_C(0x9e3779b97f4a7c15); /* splitmix64 */
-
-    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return z ^ (z >> 31);
-}
-
-/* ---- readers ---- */
-
-enum kind { KIND_STRING, KIND_NUMBER, KIND_TRUE, KIND_NULL };
-
-struct field {
-    const char *key;
-    const char *value; /* decoded; of numbers the digits as written */
-    enum kind kind;    /* text has no kinds: always KIND_STRING */
-};
-
-enum { FIELDS_MAX = 1200 };
-
-/* The fields of a line in order; in both formats the first two are ts and event. */
-struct parsed {
-    size_t count;
-    struct field fields[FIELDS_MAX];
-    size_t used;
-    char storage[2 * LINE_BYTES_MAX]; /* keys and values: decoded no longer than read */
-};
-
-struct reader {
-    const char *at;
-    const char *end;
-    struct parsed *parsed;
-};
-
-static int peek(const struct reader *reader)
-{
-    return reader->at < reader->end ? (unsigned char)*reader->at : -1;
-}
-
-static bool take(struct reader *reader, char byte)
-{
-    if (peek(reader) != (unsigned char)byte) {
-        return false;
-    }
-    reader->at++;
-    return true;
-}
-
-static bool take_word(struct reader *reader, const char *word)
-{
-    size_t len = strlen(word);
-
-    if ((size_t)(reader->end - reader->at) < len || memcmp(reader->at, word, len) != 0) {
-        return false;
-    }
-    reader->at += len;
-    return true;
-}
-
-static void store(struct reader *reader, int byte)
-{
-    struct parsed *parsed = reader->parsed;
-
-    cr_assert(parsed->used < sizeof(parsed->storage));
-    parsed->storage[parsed->used++] = (char)byte;
-}
-
-static const char *stored_from(const struct reader *reader)
-{
-    return reader->parsed->storage + reader->parsed->used;
-}
-
-/* `digits` lower-case hexadecimal digits of a byte that is not 0; -1 when there are none such. */
-static int take_hex_byte(struct reader *reader, size_t digits)
-{
-    static const char hex[] = "0123456789abcdef";
-    unsigned value = 0;
-
-    for (size_t i = 0; i < digits; i++) {
-        const char *digit = peek(reader) > 0 ? strchr(hex, peek(reader)) : NULL;
-
-        if (digit == NULL) {
-            return -1;
-        }
-        value = value * 16 + (unsigned)(digit - hex);
-        reader->at++;
-    }
-    return value > 0 && value <= 0xff ? (int)value : -1;
-}
-
-/* What stands behind a backslash; -1 when the format knows no such escape. */
-static int take_escape(struct reader *reader, enum line_format format)
-{
-    if (take(reader, '"')) {
-        return '"';
-    }
-    if (take(reader, '\\')) {
-        return '\\';
-    }
-    if (take(reader, 'n')) {
-        return '\n';
-    }
-    if (take(reader, 'r')) {
-        return '\r';
-    }
-    if (take(reader, 't')) {
-        return '\t';
-    }
-    if (take(reader, format == LINE_JSON ? 'u' : 'x')) {
-        return take_hex_byte(reader, format == LINE_JSON ? 4 : 2);
-    }
-    return -1;
-}
-
-/* A string in double quotes; NULL when it isn't one, or has a byte that had to be escaped. */
-static const char *take_quoted(struct reader *reader, enum line_format format)
-{
-    const char *string = stored_from(reader);
-
-    if (!take(reader, '"')) {
-        return NULL;
-    }
-    while (!take(reader, '"')) {
-        int byte = peek(reader);
-
-        if (byte < ' ' || byte > '~') {
-            return NULL;
-        }
-        reader->at++;
-        if (byte == '\\') {
-            byte = take_escape(reader, format);
-            if (byte < 0) {
-                return NULL;
-            }
-        }
-        store(reader, byte);
-    }
-    store(reader, '\0');
-    return string;
-}
-
-/* A run of bytes out of `allowed`; NULL when there is none. */
-static const char *take_run(struct reader *reader, const char *allowed)
-{
-    const char *run = stored_from(reader);
-
-    if (peek(reader) <= 0 || strchr(allowed, peek(reader)) == NULL) {
-        return NULL;
-    }
-    while (peek(reader) > 0 && strchr(allowed, peek(reader)) != NULL) {
-        store(reader, *reader->at++);
-    }
-    store(reader, '\0');
-    return run;
-}
-
-/* number = int [ "." 1*DIGIT ]; int without a leading zero; sign and exponent are never used. */
-static const char *take_number(struct reader *reader)
-{
-    const char *number = take_run(reader, "0123456789.");
-    const char *dot;
-
-    if (number == NULL || number[0] == '.' ||
-        (number[0] == '0' && strchr(".", number[1]) == NULL)) {
-        return NULL;
-    }
-    dot = strchr(number, '.');
-    if (dot != NULL && (dot[1] == '\0' || strchr(dot + 1, '.') != NULL)) {
-        return NULL;
-    }
-    return number;
-}
-
-static const char *take_json_value(struct reader *reader, struct field *field)
-{
-    if (take_word(reader, "null")) {
-        field->kind = KIND_NULL;
-        return "";
-    }
-    if (take_word(reader, "true")) {
-        field->kind = KIND_TRUE;
-        return "true";
-    }
-    if (peek(reader) == '"') {
-        field->kind = KIND_STRING;
-        return take_quoted(reader, LINE_JSON);
-    }
-    field->kind = KIND_NUMBER;
-    return take_number(reader);
-}
-
-static bool add_field(struct parsed *parsed, struct field field)
-{
-    if (field.key == NULL || field.value == NULL || parsed->count == FIELDS_MAX) {
-        return false;
-    }
-    parsed->fields[parsed->count++] = field;
-    return true;
-}
-
-static bool read_json(struct reader *reader)
-{
-    if (!take(reader, '{')) {
-        return false;
-    }
-    do {
-        struct field field = {0};
-
-        field.key = take_quoted(reader, LINE_JSON);
-        if (!take(reader, ':')) {
-            return false;
-        }
-        field.value = take_json_value(reader, &field);
-        if (!add_field(reader->parsed, field)) {
-            return false;
-        }
-    } while (take(reader, ','));
-    return take(reader, '}');
-}
-
-#define KEY_BYTES "abcdefghijklmnopqrstuvwxyz_0123456789"
-/* Printable, without space, quote, backslash and '='. */
-#define PLAIN_BYTES                                                                                \
-    "!#$%&'()*+,-./0123456789:;<>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[]^_`abcdefghijklmnopqrstuvwxyz{|}~"
-
-static bool read_text(struct reader *reader)
-{
-    struct field ts = {"ts", take_run(reader, PLAIN_BYTES), KIND_STRING};
-    struct field event = {"event", take(reader, ' ') ? take_run(reader, KEY_BYTES) : NULL,
-                          KIND_STRING};
-
-    if (!add_field(reader->parsed, ts) || !add_field(reader->parsed, event)) {
-        return false;
-    }
-    while (take(reader, ' ')) {
-        struct field field = {take_run(reader, KEY_BYTES), NULL, KIND_STRING};
-
-        if (!take(reader, '=')) {
-            return false;
-        }
-        field.value =
-            peek(reader) == '"' ? take_quoted(reader, LINE_TEXT) : take_run(reader, PLAIN_BYTES);
-        if (!add_field(reader->parsed, field)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-/* False unless `line` is exactly one valid line, its newline included. */
-static bool parse(const struct line *line, struct parsed *parsed)
-{
-    struct reader reader = {line->text, line->text + line->len, parsed};
-
-    parsed->count = 0;
-    parsed->used = 0;
-    if (!(line->format == LINE_JSON ? read_json(&reader) : read_text(&reader))) {
-        return false;
-    }
-    return take(&reader, '\n') && reader.at == reader.end;
-}
-
-/* The readers are strict, or the tests below would prove little: a table of what they refuse. */
-Test(line, readers_of_the_tests_refuse_what_is_invalid)
-{
-    static const struct {
-        enum line_format format;
-        bool valid;
-        const char *text;
-    } cases[] = {
-        {LINE_JSON, true, "{\"a\":\"b\",\"c\":10.5,\"d\":null,\"e\":0.25,\"f\":\"\\u001b\"}\n"},
-        {LINE_JSON, false, "{\"a\":\"b\"}"},
-        {LINE_JSON, false, "{\"a\":\"b\"}\n\n"},
-        {LINE_JSON, false, "{\"a\":\"b\"}\n{\"a\":\"b\"}\n"},
-        {LINE_JSON, false, "{}\n"},
-        {LINE_JSON, false, "{\"a\":\"b\",}\n"},
-        {LINE_JSON, false, "{\"a\":\"b\"\"c\":1}\n"},
-        {LINE_JSON, false, "{\"a\":b}\n"},
-        {LINE_JSON, false, "{a:\"b\"}\n"},
-        {LINE_JSON, false, "{\"a\":01}\n"},
-        {LINE_JSON, false, "{\"a\":1.}\n"},
-        {LINE_JSON, false, "{\"a\":.5}\n"},
-        {LINE_JSON, false, "{\"a\":1.2.3}\n"},
-        {LINE_JSON, false, "{\"a\":}\n"},
-        {LINE_JSON, false, "{\"a\":\"\\x1b\"}\n"},
-        {LINE_JSON, false, "{\"a\":\"\\u01b\"}\n"},
-        {LINE_JSON, false, "{\"a\":\"\x1b\"}\n"},
-        {LINE_JSON, false, "{\"a\":\"\xff\"}\n"},
-        {LINE_JSON, false, "{\"a\":\"b\n\"}\n"},
-        {LINE_JSON, false, "{\"a\":\"b}\n"},
-        {LINE_TEXT, true, "ts event a=b c=\"d \\\"e\\\" \\x1b\"\n"},
-        {LINE_TEXT, false, "ts event a=b c\n"},
-        {LINE_TEXT, false, "ts event a=b=c\n"},
-        {LINE_TEXT, false, "ts event a=\n"},
-        {LINE_TEXT, false, "ts event  a=b\n"},
-        {LINE_TEXT, false, "ts event a=\"b\n"},
-        {LINE_TEXT, false, "ts event a=\"b\"c\n"},
-        {LINE_TEXT, false, "ts event a=b\nts event a=b\n"},
-        {LINE_TEXT, false, "ts event a=\x1b\n"},
-        {LINE_TEXT, false, "ts event a=b"},
-    };
-    static struct parsed parsed;
-
-    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
-        struct line line = {.format = cases[i].format, .len = strlen(cases[i].text)};
-
-        memcpy(line.text, cases[i].text, line.len);
-        cr_assert(parse(&line, &parsed) == cases[i].valid, "case %zu: %s", i, cases[i].text);
-    }
 }
 
 /* ---- helpers ---- */
@@ -354,7 +43,7 @@ static void assert_valid(const struct line *line, struct parsed *parsed, const c
                   (unsigned char)line->text[i]);
     }
     cr_assert(line->text[line->len - 1] == '\n', "%s", where);
-    cr_assert(parse(line, parsed), "%s: invalid %s: %.*s", where, format_name(line->format),
+    cr_assert(line_parse(line, parsed), "%s: invalid %s: %.*s", where, format_name(line->format),
               (int)line->len, line->text);
 }
 
@@ -745,12 +434,12 @@ struct given {
 /* Mostly short, now and then longer than a line; bytes of all kinds or only printable ones. */
 static void random_string(uint64_t *random, char *string)
 {
-    uint64_t choice = next_random(random);
+    uint64_t choice = random_next(random);
     size_t len = choice % 16 == 0 ? (choice >> 8) % VALUE_BYTES_MAX : (choice >> 8) % 20;
     bool printable = (choice >> 40) % 2 == 0;
 
     for (size_t i = 0; i < len; i++) {
-        uint64_t byte = next_random(random);
+        uint64_t byte = random_next(random);
 
         string[i] = (char)(printable ? ' ' + byte % 95 : 1 + byte % 255);
     }
@@ -761,13 +450,13 @@ static void put_random_field(uint64_t *random, struct line *line, struct given *
 {
     size_t index = given->count;
     struct field *field = &given->fields[index];
-    uint64_t number = next_random(random) >> next_random(random) % 64;
+    uint64_t number = random_next(random) >> random_next(random) % 64;
     bool json = line->format == LINE_JSON;
 
     (void)snprintf(given->keys[index], sizeof(given->keys[index]), "key_%zu", index);
     *field = (struct field){given->keys[index], given->numbers[index], KIND_NUMBER};
     given->count++;
-    switch (next_random(random) % 8) {
+    switch (random_next(random) % 8) {
     case 0:
         (void)snprintf(given->numbers[index], sizeof(given->numbers[index]), "%" PRIu64, number);
         line_u64(line, field->key, number);
@@ -846,7 +535,7 @@ Test(line, gives_random_fields_back_or_says_that_it_does_not)
 
     for (uint64_t seed = 1; seed <= RANDOM_LINES; seed++) {
         uint64_t random = seed;
-        size_t fields = next_random(&random) % (GIVEN_MAX + 1);
+        size_t fields = random_next(&random) % (GIVEN_MAX + 1);
         struct line line;
 
         given.count = 0;

@@ -1,10 +1,8 @@
 /* Tests of the timer wheel. Time is a number here, so years pass in no time.
  *
- * wheel_fault() walks a wheel and looks for a breach of the invariants T1 to T3 of timer.c with
- * digit arithmetic of its own. The model test compares the wheel with a plain array of due ticks;
- * the tests before it pin down single promises. */
-#include "base/timer.h"
-#include "base/macros.h"
+ * These tests pin down single promises; timer_model.c compares the wheel with a plain array. */
+#include "support/stream.h"
+#include "unit/base/wheel_check.h"
 
 #include <criterion/criterion.h>
 #include <criterion/redirect.h>
@@ -13,107 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define HOUR_NS (3600 * NS_PER_S)
 #define YEAR_NS (365 * 24 * HOUR_NS)
-
-static uint64_t next_random(uint64_t *state)
-{
-    uint64_t z = *state += UINT64_C(0x9e3779b97f4a7c15); /* splitmix64 */
-
-    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return z ^ (z >> 31);
-}
-
-static uint64_t round_up_to_tick(uint64_t ns)
-{
-    return ns / NS_PER_MS + (ns % NS_PER_MS == 0 ? 0 : 1);
-}
-
-/* Number of the base-64 digit of `tick` at `level`. */
-static unsigned digit(uint64_t tick, unsigned level)
-{
-    for (; level > 0; level--) {
-        tick /= TIMER_SLOTS;
-    }
-    return (unsigned)(tick % TIMER_SLOTS);
-}
-
-/* The level that T1 wants: that of the highest digit in which the two ticks differ. */
-static unsigned level_of(uint64_t tick, uint64_t present)
-{
-    unsigned level = TIMER_LEVELS - 1;
-
-    while (level > 0 && digit(tick, level) == digit(present, level)) {
-        level--;
-    }
-    return level;
-}
-
-static const char *timer_fault(const struct timer_wheel *wheel, const struct timer *timer,
-                               unsigned level, unsigned index)
-{
-    if (timer->due_tick <= wheel->now_tick) {
-        return "a set timer is overdue";
-    }
-    if (level_of(timer->due_tick, wheel->now_tick) != level) {
-        return "T1: a timer lies on another level than its due tick says";
-    }
-    if (digit(timer->due_tick, level) != index) {
-        return "T1: a timer lies in another slot than its due tick says";
-    }
-    return NULL;
-}
-
-static const char *slot_fault(const struct timer_wheel *wheel, unsigned level, unsigned index,
-                              size_t *count)
-{
-    const struct list_node *head = &wheel->slots[level][index];
-    bool occupied = (wheel->occupied[level] >> index & 1) != 0;
-    const char *fault = NULL;
-
-    if (occupied == list_is_empty(head)) {
-        return "T2: a bit of `occupied` contradicts its slot";
-    }
-    if (occupied && index <= digit(wheel->now_tick, level)) {
-        return "T3: a slot at or before the present's digit is occupied";
-    }
-    for (const struct list_node *node = head->next; node != head; node = node->next) {
-        if (node->next->prev != node) {
-            return "a slot's list is broken";
-        }
-        fault = timer_fault(wheel, CONTAINER_OF(node, struct timer, node), level, index);
-        if (fault != NULL) {
-            return fault;
-        }
-        (*count)++;
-    }
-    return NULL;
-}
-
-/* NULL when all invariants hold between two calls of the wheel. Not for use inside a callback. */
-static const char *wheel_fault(const struct timer_wheel *wheel)
-{
-    size_t count = 0;
-
-    for (unsigned level = 0; level < TIMER_LEVELS; level++) {
-        for (unsigned index = 0; index < TIMER_SLOTS; index++) {
-            const char *fault = slot_fault(wheel, level, index, &count);
-
-            if (fault != NULL) {
-                return fault;
-            }
-        }
-    }
-    return count == wheel->count ? NULL : "`count` differs from the timers found";
-}
-
-static void assert_sound(const struct timer_wheel *wheel)
-{
-    const char *fault = wheel_fault(wheel);
-
-    cr_assert(fault == NULL, "%s", fault);
-}
 
 /* A timer that counts its firings, and what to do in its callback. */
 struct probe {
@@ -511,10 +409,10 @@ Test(timer, late_run_fires_in_the_order_of_ticks)
     order_fired = 0;
     timer_wheel_init(&wheel, 987654321);
     for (size_t i = 0; i < TIMERS; i++) {
-        uint64_t bits = 20 + next_random(&random) % 34;
+        uint64_t bits = 20 + random_next(&random) % 34;
 
         timer_init(&timers[i], order_fire);
-        timer_set(&wheel, &timers[i], next_random(&random) >> (64 - bits));
+        timer_set(&wheel, &timers[i], random_next(&random) >> (64 - bits));
     }
     timer_wheel_run(&wheel, UINT64_C(1) << 55);
     cr_assert(order_fired == TIMERS);
@@ -592,8 +490,8 @@ Test(timer, one_timer_wakes_at_most_once_a_level)
     uint64_t random = 7;
 
     for (size_t i = 0; i < 3000; i++) {
-        uint64_t now_ns = next_random(&random) >> (2 + next_random(&random) % 40);
-        uint64_t due_ns = now_ns + (next_random(&random) >> (2 + next_random(&random) % 40));
+        uint64_t now_ns = random_next(&random) >> (2 + random_next(&random) % 40);
+        uint64_t due_ns = now_ns + (random_next(&random) >> (2 + random_next(&random) % 40));
         uint64_t fires_tick = round_up_to_tick(due_ns);
         size_t wakes = 0;
         struct timer_wheel wheel;
@@ -635,7 +533,7 @@ Test(timer, is_less_than_a_tick_late_when_run_every_tick)
         tick = boundary_tick > TICKS / 2 ? boundary_tick - TICKS / 2 : 0;
         timer_wheel_init(&wheel, tick * NS_PER_MS);
         for (size_t i = 0; i < TIMERS; i++) {
-            dues_ns[i] = tick * NS_PER_MS + 1 + next_random(&random) % (TICKS * NS_PER_MS);
+            dues_ns[i] = tick * NS_PER_MS + 1 + random_next(&random) % (TICKS * NS_PER_MS);
             probe_set(&probes[i], &wheel, dues_ns[i]);
         }
         for (uint64_t end_tick = tick + TICKS; tick <= end_tick; tick++) {
@@ -679,7 +577,7 @@ Test(timer, many_timers_moved_many_times_stay_bounded)
     }
     for (size_t move = 0; move < MOVES; move++) {
         for (size_t i = 0; i < TIMERS; i++) {
-            uint64_t timeout_ns = 10 * NS_PER_S + next_random(&random) % (600 * NS_PER_S);
+            uint64_t timeout_ns = 10 * NS_PER_S + random_next(&random) % (600 * NS_PER_S);
 
             timer_set(&wheel, &timers[i], now_ns + timeout_ns);
         }
@@ -695,232 +593,4 @@ Test(timer, many_timers_moved_many_times_stay_bounded)
     cr_assert(wheel.count == 0);
     assert_sound(&wheel);
     free(timers);
-}
-
-enum { MODEL_TIMERS = 96, MODEL_OPERATIONS = 100000 };
-
-struct model;
-
-struct model_timer {
-    struct timer timer;
-    struct model *model; /* borrowed */
-    bool set;
-    uint64_t due_ns;   /* as asked for */
-    uint64_t due_tick; /* as promised */
-};
-
-/* The wheel and, beside it, what it should hold. */
-struct model {
-    uint64_t seed;
-    size_t operation;
-    uint64_t random;
-    uint64_t now_ns;
-    uint64_t fired_tick; /* of the last timer fired in this run */
-    size_t set_count;
-    size_t fired_count;
-    bool running;
-    struct timer_wheel wheel;
-    struct model_timer timers[MODEL_TIMERS];
-};
-
-#define MODEL_ASSERT(model, condition)                                                             \
-    cr_assert((condition), "seed %" PRIu64 ", operation %zu: %s", (model)->seed,                   \
-              (model)->operation, #condition)
-
-static struct model_timer *model_pick(struct model *model)
-{
-    return &model->timers[next_random(&model->random) % MODEL_TIMERS];
-}
-
-/* A tick at which a slot of `level` starts, one of the next three. */
-static uint64_t model_boundary_tick(struct model *model, uint64_t level)
-{
-    unsigned shift = 6 * (unsigned)level;
-    uint64_t ahead = 1 + next_random(&model->random) % 3;
-
-    return ((model->now_ns / NS_PER_MS >> shift) + ahead) << shift;
-}
-
-/* Due times of all kinds; many fall together, so that slots and ticks are shared. */
-static uint64_t model_due_ns(struct model *model)
-{
-    uint64_t random = next_random(&model->random);
-    uint64_t boundary_ns = model_boundary_tick(model, random / 8 % 6) * NS_PER_MS;
-
-    switch (random % 8) {
-    case 0:
-        return model->now_ns - min_u64(model->now_ns, next_random(&model->random) >> 30);
-    case 1:
-        return model->now_ns + next_random(&model->random) % (3 * NS_PER_MS);
-    case 2:
-        return boundary_ns;
-    case 3:
-        return boundary_ns - NS_PER_MS + next_random(&model->random) % (2 * NS_PER_MS);
-    default: /* from nanoseconds to half a year, all magnitudes alike */
-        return model->now_ns + (next_random(&model->random) >> (10 + random / 64 % 54));
-    }
-}
-
-static void model_set(struct model *model, struct model_timer *timer, uint64_t due_ns)
-{
-    uint64_t now_tick = model->now_ns / NS_PER_MS;
-
-    timer_set(&model->wheel, &timer->timer, due_ns);
-    model->set_count += timer->set ? 0 : 1;
-    timer->set = true;
-    timer->due_ns = due_ns;
-    timer->due_tick = round_up_to_tick(due_ns);
-    if (timer->due_tick <= now_tick) {
-        timer->due_tick = now_tick + 1;
-    }
-    MODEL_ASSERT(model, timer_is_set(&timer->timer));
-}
-
-static void model_cancel(struct model *model, struct model_timer *timer)
-{
-    timer_cancel(&model->wheel, &timer->timer);
-    model->set_count -= timer->set ? 1 : 0;
-    timer->set = false;
-    MODEL_ASSERT(model, !timer_is_set(&timer->timer));
-}
-
-/* In half of the firings, the callback works on the wheel: on its own timer or any other. */
-static void model_fire(struct timer *fired, uint64_t now_ns)
-{
-    struct model_timer *timer = CONTAINER_OF(fired, struct model_timer, timer);
-    struct model *model = timer->model;
-
-    MODEL_ASSERT(model, model->running);
-    MODEL_ASSERT(model, now_ns == model->now_ns);
-    MODEL_ASSERT(model, timer->set);
-    MODEL_ASSERT(model, !timer_is_set(fired));
-    MODEL_ASSERT(model, timer->due_ns <= now_ns); /* never early */
-    MODEL_ASSERT(model, timer->due_tick <= now_ns / NS_PER_MS);
-    MODEL_ASSERT(model, timer->due_tick >= model->fired_tick); /* in order */
-    model->fired_tick = timer->due_tick;
-    model->fired_count++;
-    timer->set = false;
-    model->set_count--;
-    MODEL_ASSERT(model, model->wheel.count == model->set_count);
-    switch (next_random(&model->random) % 6) {
-    case 0:
-        model_set(model, timer, now_ns + 1 + (next_random(&model->random) >> 30));
-        break;
-    case 1:
-        model_set(model, model_pick(model), now_ns + 1 + (next_random(&model->random) >> 30));
-        break;
-    case 2:
-        model_cancel(model, model_pick(model));
-        break;
-    default:
-        break;
-    }
-}
-
-/* Mostly small steps; to the next wake-up; to slot boundaries of levels 0 to 4; jumps of hours. */
-static void model_advance(struct model *model)
-{
-    uint64_t random = next_random(&model->random);
-    uint64_t next_ns = timer_wheel_next_ns(&model->wheel);
-
-    switch (random % 8) {
-    case 0:
-        model->now_ns += next_random(&model->random) % (10 * HOUR_NS);
-        break;
-    case 1:
-        model->now_ns = model_boundary_tick(model, random / 8 % 5) * NS_PER_MS;
-        break;
-    case 2:
-        model->now_ns = model_boundary_tick(model, random / 8 % 5) * NS_PER_MS - 1;
-        break;
-    case 3:
-        model->now_ns = next_ns != TIMER_NEVER ? next_ns : model->now_ns;
-        break;
-    default:
-        model->now_ns += next_random(&model->random) % (2 * NS_PER_MS);
-        break;
-    }
-}
-
-static void model_run(struct model *model)
-{
-    model_advance(model);
-    model->fired_tick = 0;
-    model->running = true;
-    timer_wheel_run(&model->wheel, model->now_ns);
-    model->running = false;
-}
-
-static void model_check(const struct model *model)
-{
-    uint64_t now_tick = model->now_ns / NS_PER_MS;
-    uint64_t next_ns = timer_wheel_next_ns(&model->wheel);
-    const char *fault = wheel_fault(&model->wheel);
-
-    cr_assert(fault == NULL, "seed %" PRIu64 ", operation %zu: %s", model->seed, model->operation,
-              fault);
-    MODEL_ASSERT(model, model->wheel.count == model->set_count);
-    MODEL_ASSERT(model, (next_ns == TIMER_NEVER) == (model->set_count == 0));
-    MODEL_ASSERT(model, next_ns > model->now_ns);
-    for (size_t i = 0; i < MODEL_TIMERS; i++) {
-        const struct model_timer *timer = &model->timers[i];
-
-        MODEL_ASSERT(model, timer_is_set(&timer->timer) == timer->set);
-        if (timer->set) {
-            MODEL_ASSERT(model, timer->due_tick > now_tick); /* none forgotten */
-            MODEL_ASSERT(model, next_ns <= timer->due_tick * NS_PER_MS);
-        }
-    }
-}
-
-static void model_step(struct model *model)
-{
-    uint64_t choice = next_random(&model->random) % 100;
-
-    if (choice < 50) {
-        model_set(model, model_pick(model), model_due_ns(model));
-    } else if (choice < 65) {
-        model_cancel(model, model_pick(model));
-    } else {
-        model_run(model);
-    }
-}
-
-static void model_init(struct model *model, uint64_t seed, uint64_t now_ns)
-{
-    memset(model, 0, sizeof(*model));
-    model->seed = seed;
-    model->random = seed;
-    model->now_ns = now_ns;
-    timer_wheel_init(&model->wheel, now_ns);
-    for (size_t i = 0; i < MODEL_TIMERS; i++) {
-        model->timers[i].model = model;
-        timer_init(&model->timers[i].timer, model_fire);
-    }
-}
-
-static void model_play(uint64_t seed, uint64_t now_ns)
-{
-    static struct model model;
-
-    model_init(&model, seed, now_ns);
-    for (; model.operation < MODEL_OPERATIONS; model.operation++) {
-        model_step(&model);
-        model_check(&model);
-    }
-    MODEL_ASSERT(&model, model.fired_count > MODEL_OPERATIONS / 10); /* it did test something */
-}
-
-/* Over any sequence of operations the wheel does what an array of due ticks says: 10^5 random sets,
- * cancels and runs over all slot boundaries of levels 0 to 4, checked and walked after each, from
- * the first tick on. */
-Test(timer, agrees_with_an_array_over_random_operations)
-{
-    model_play(1, 0);
-}
-
-/* The same from a present just below the boundary of a slot of level 5, half a month of uptime. */
-Test(timer, agrees_with_an_array_around_a_high_boundary)
-{
-    model_play(20261122, (UINT64_C(1) << 30) * NS_PER_MS - 3 * HOUR_NS - 1);
 }
