@@ -199,9 +199,6 @@ static bool read_json(struct reader *reader)
 }
 
 #define KEY_BYTES "abcdefghijklmnopqrstuvwxyz_0123456789"
-/* Printable, without space, quote, backslash and '='. */
-#define PLAIN_BYTES                                                                                \
-    "!#$%&'()*+,-./0123456789:;<>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[]^_`abcdefghijklmnopqrstuvwxyz{|}~"
 
 static bool read_text(struct reader *reader)
 {

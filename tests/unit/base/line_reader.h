@@ -4,6 +4,10 @@
 
 #include "base/line.h"
 
+/* Printable, without space, quote, backslash and '='. */
+#define PLAIN_BYTES                                                                                \
+    "!#$%&'()*+,-./0123456789:;<>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[]^_`abcdefghijklmnopqrstuvwxyz{|}~"
+
 enum kind { KIND_STRING, KIND_NUMBER, KIND_TRUE, KIND_NULL };
 
 struct field {
