@@ -7,9 +7,12 @@
  *   0 at once              unix sockets
  *   -EINPROGRESS           TCP; then one event. SO_ERROR decides: an event alone can't, since HUP
  *                          and OUT also come for failed attempts
- *   -EAGAIN on unix        the backlog is full; no event will tell, so the attempt is repeated by
- *   timer success with oneself   a loopback connect to a port of the ephemeral range may pick that
- *                          very port and meet itself; counts as refused, for nobody listens there
+ *   ECONNRESET, EPIPE      the server did accept, and has reset already, perhaps after an answer. A
+ *                          failed attempt says ECONNREFUSED; this is a connection, and what came
+ *                          with it is delivered
+ *   -EAGAIN on unix        the backlog is full; no event will tell, so a timer repeats the attempt
+ *   success with oneself   a loopback connect to a port of the ephemeral range may pick that very
+ *                          port and meet itself; counts as refused, for nobody listens there
  *   any other errno        refused, unreachable, no local port ...: the next server's turn
  *
  * The descriptor is registered after connect(2), because an unconnected socket reports HUP. */
@@ -189,6 +192,10 @@ enum connect_outcome connect_on_event(struct session *session)
     }
     error = sock_take_error(server->fd);
     server->ready &= (uint8_t)~IO_ERROR;
+    if (error == ECONNRESET || error == EPIPE) {
+        io_set_error(server, error);
+        error = 0;
+    }
     if (error == 0) {
         error = -check_local_address(session);
     }

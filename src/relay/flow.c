@@ -102,16 +102,6 @@ void flow_init(struct flow *flow)
     flow->state = FLOW_OPEN;
 }
 
-/* The first error of a descriptor is the one that tells what happened; later ones only follow. What
- * was received before it can still be read, and reading must find the end: hence readable. */
-static void latch(struct io *io, ssize_t negative_errno)
-{
-    if (io->error == 0) {
-        io->error = (uint16_t)-negative_errno;
-        io->ready |= IO_READABLE;
-    }
-}
-
 static bool is_shortage(ssize_t result)
 {
     return result == -ENOMEM || result == -ENOBUFS;
@@ -164,7 +154,7 @@ static enum move source_gave_none(struct flow *flow, struct io *source, ssize_t 
         return MOVE_STARVED;
     }
     if (result < 0) {
-        latch(source, result);
+        io_set_error(source, (int)-result);
     }
     source_ended(flow, source);
     return MOVED_SOME;
@@ -274,7 +264,7 @@ static enum move target_took_none(struct flow *flow, struct io *target, ssize_t 
         return MOVE_STARVED;
     }
     /* 0 for a pipe that holds bytes is nothing splice(2) documents; going on could not end. */
-    latch(target, result == 0 ? -EIO : result);
+    io_set_error(target, result == 0 ? EIO : (int)-result);
     flow_fail(flow, supplies);
     return MOVED_NOTHING;
 }
@@ -373,7 +363,7 @@ static void finish_if_drained(struct flow *flow, struct io *target, struct flow_
     }
     result = sys_shutdown_write(target->fd);
     if (result < 0) {
-        latch(target, result);
+        io_set_error(target, -result);
         flow_fail(flow, supplies);
         return;
     }

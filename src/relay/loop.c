@@ -20,7 +20,7 @@
  *  L2 When a batch is recorded, every io it names is alive: tasks die only while tasks or timers
  *     run, which is after all of the batch is recorded, and their memory is released after that.
  *  L3 A task runs at most once a turn, in the order in which it was queued: nobody starves.
- *  L4 With a task queued, the loop does not wait.
+ *  L4 With a task queued, or one to be released, the loop does not wait.
  *
  * EPOLLRDHUP and EPOLLHUP are taken as "readable" and "writable" only: the bytes before the end
  * come first, and the end itself is what recv(2) says it is.
@@ -74,6 +74,15 @@ void task_init(struct task *task, task_fn *run)
 void io_init(struct io *io, struct task *task)
 {
     *io = (struct io){.fd = -1, .task = task};
+}
+
+void io_set_error(struct io *io, int error)
+{
+    CHECK(error > 0);
+    if (io->error == 0) {
+        io->error = (uint16_t)error;
+        io->ready |= IO_READABLE;
+    }
 }
 
 int loop_add(struct loop *loop, struct io *io, int fd)
@@ -171,7 +180,7 @@ static int wait_ms(const struct loop *loop)
 {
     uint64_t next_ns;
 
-    if (!list_is_empty(&loop->run_queue)) {
+    if (!list_is_empty(&loop->run_queue) || !list_is_empty(&loop->dead)) {
         return 0; /* L4 */
     }
     next_ns = timer_wheel_next_ns(&loop->timers);

@@ -240,8 +240,8 @@ static void notice_error(struct io *io)
     }
     io->ready &= (uint8_t)~IO_ERROR;
     error = sock_take_error(io->fd);
-    if (error != 0 && io->error == 0) {
-        io->error = (uint16_t)error;
+    if (error != 0) {
+        io_set_error(io, error);
     }
 }
 
