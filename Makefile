@@ -74,12 +74,14 @@ LIB := $(OUT)/libsluice.a
 LIB_SRC := $(sort $(wildcard src/*/*.c))
 SUPPORT_SRC := $(sort $(wildcard tests/support/*.c))
 UNIT_SRC := $(sort $(wildcard tests/unit/*.c tests/unit/*/*.c tests/unit/*/*/*.c))
+SIM_SRC := $(sort $(wildcard tests/sim/*.c))
 INTEGRATION_SRC := $(sort $(wildcard tests/integration/*.c))
 RUNNER_SRC := $(sort $(wildcard tests/runner/*.c))
 # Every test program has the common part; only the unit tests have the fault seam in support/unit.
 COMMON_SRC := $(sort $(wildcard tests/runner/common/*.c))
 UNIT_ALL_SRC := $(UNIT_SRC) $(COMMON_SRC) $(SUPPORT_SRC) $(sort $(wildcard tests/support/unit/*.c))
 INTEGRATION_ALL_SRC := $(INTEGRATION_SRC) $(COMMON_SRC) $(SUPPORT_SRC)
+SIM_ALL_SRC := $(SIM_SRC) $(COMMON_SRC) tests/support/stream.c
 object = $(patsubst %.c,$(OUT)/obj/%.o,$1)
 
 # A bench source with a header of its own is shared by the programs, each other one is a program.
@@ -88,7 +90,7 @@ BENCH_OUT := $(if $(filter release,$(MODE)),$(BUILD),$(OUT))/bench
 BENCH_SRC := $(sort $(wildcard bench/*.c))
 BENCH_SHARED_SRC := $(filter $(patsubst %.h,%.c,$(wildcard bench/*.h)),$(BENCH_SRC))
 BENCH := $(patsubst bench/%.c,$(BENCH_OUT)/%,$(filter-out $(BENCH_SHARED_SRC),$(BENCH_SRC)))
-TESTS := $(if $(UNIT_SRC),$(OUT)/tests/unit) $(if $(INTEGRATION_SRC),$(OUT)/tests/integration)
+TESTS := $(if $(UNIT_SRC),$(OUT)/tests/unit) $(if $(SIM_SRC),$(OUT)/tests/sim) $(if $(INTEGRATION_SRC),$(OUT)/tests/integration)
 RUNNER := $(patsubst tests/runner/%.c,$(OUT)/tests/runner/%,$(RUNNER_SRC))
 STATIC_SRC := $(LIB_SRC) $(wildcard src/main.c)
 FORMATTED = $(shell find src include tests bench -name '*.[ch]' 2>/dev/null | sort)
@@ -100,13 +102,13 @@ same = $(and $(findstring x$1x,x$2x),$(findstring x$2x,x$1x))
 stamp = $(if $(call same,$(file <$1),$2),,$(shell mkdir -p $(dir $1))$(file >$1,$2))
 
 # These goals compile nothing themselves: no probing for them.
-NO_COMPILE := help clean format check check-style check-layers check-size test test-unit test-integration
+NO_COMPILE := help clean format check check-style check-layers check-size test test-unit test-integration sim
 ifneq ($(filter-out $(NO_COMPILE),$(or $(MAKECMDGOALS),all)),)
 CC_VERSION := $(shell $(CC) --version 2>/dev/null | head -n 1)
 COMMAND := $(CC) $(CC_VERSION) $(WERROR) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) $(LDLIBS)
 $(call stamp,$(OUT)/command.stamp,$(COMMAND))
 # A deleted source must also leave the archive and the test programs.
-$(call stamp,$(OUT)/sources.stamp,$(LIB_SRC) $(UNIT_ALL_SRC) $(INTEGRATION_ALL_SRC))
+$(call stamp,$(OUT)/sources.stamp,$(LIB_SRC) $(UNIT_ALL_SRC) $(SIM_ALL_SRC) $(INTEGRATION_ALL_SRC))
 include $(OUT)/flags.mk
 endif
 
@@ -179,6 +181,12 @@ $(OUT)/tests/unit: $(call object,$(UNIT_ALL_SRC)) $(LIB) $(OUT)/sources.stamp $(
 		$(patsubst %,-Wl$(comma)--wrap=%,$(shell sed 's/#.*//' tests/support/wrap.list 2>/dev/null)) \
 		$(CRITERION) $(LDLIBS) -lm -o $@
 
+# Its model kernel defines what net/sys.o and base/clock.o do, so the linker leaves those in the archive.
+$(OUT)/tests/sim: $(call object,$(SIM_ALL_SRC)) $(LIB) $(OUT)/sources.stamp
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(LINK) $(filter %.o %.a,$^) $(CRITERION) $(LDLIBS) -o $@
+
 $(OUT)/tests/integration: $(call object,$(INTEGRATION_ALL_SRC)) $(LIB) $(OUT)/sources.stamp
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
@@ -194,7 +202,7 @@ MODE_GIVEN := $(filter command environment,$(firstword $(origin MODE)))
 # exec, so that a signal meets the script and not a shell in front of it; + because the script runs make.
 RUN_TESTS = exec env MAKE='$(MAKE)' BUILD='$(BUILD)' FILTER='$(FILTER)' tools/test.sh
 
-.PHONY: test test-unit test-integration run
+.PHONY: test test-unit test-integration test-tools run
 test: ## Run all tests in debug, asan and ubsan (or in MODE=...; FILTER='flow/*')
 	@tools/deps.sh build test
 	+@$(RUN_TESTS) --self-test
@@ -205,6 +213,13 @@ test-unit: ## Run the unit tests in debug (or in MODE=...)
 
 test-integration: ## Run the integration tests in debug (or in MODE=...)
 	+@$(RUN_TESTS) --suite integration $(if $(MODE_GIVEN),$(MODE),debug)
+
+test-tools: all ## Run real programs through sluice: curl, nginx, redis, PostgreSQL, rsync, git...
+	@exec env SLUICE_BIN='$(OUT)/sluice' ORIGIN_BIN='$(BENCH_OUT)/origin' tests/tools/run.sh
+
+sim: ## Run the simulation in debug (SEEDS=1000000 for a long run, SEED=4711 for one seed again)
+	+@$(if $(SEEDS)$(SEED),TIMEOUT=86400 SUITE_TIMEOUT=86400 SEEDS='$(SEEDS)' SEED='$(SEED)') \
+		$(RUN_TESTS) --suite sim $(if $(MODE_GIVEN),$(MODE),debug)
 
 run: all ## Start a demo: sluice on port 8080 in front of a small HTTP server
 	@exec env BUILD='$(BUILD)' tools/run-demo.sh

@@ -1,0 +1,67 @@
+/* Thousands of runs of the real loop, flow, session and listener code against a model of the kernel.
+ *
+ *   make sim                   the seeds of `make test`
+ *   make sim SEEDS=1000000     a long run
+ *   make sim SEED=4711         one seed again, which replays exactly
+ */
+#include "sim/kernel.h"
+#include "sim/world.h"
+
+#include <criterion/criterion.h>
+#include <criterion/parameterized.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { PARTS = 10, SEEDS_DEFAULT = 10000 };
+
+static uint64_t number_from(const char *name, uint64_t fallback)
+{
+    const char *text = getenv(name);
+
+    return text != NULL && text[0] != '\0' ? strtoull(text, NULL, 10) : fallback;
+}
+
+static void run_seed(uint64_t seed)
+{
+    cr_assert(world_run(seed), "seed %" PRIu64 ": %s\nreplay: make sim SEED=%" PRIu64, seed,
+              kernel.failure, seed);
+}
+
+ParameterizedTestParameters(simulation, keeps_every_promise_for_every_seed)
+{
+    static int parts[PARTS];
+
+    for (int i = 0; i < PARTS; i++) {
+        parts[i] = i;
+    }
+    return cr_make_param_array(int, parts, PARTS);
+}
+
+/* Every promise of world.c holds for every seed; and over a part's seeds, all kinds of ends, both
+ * engines and retries were reached, or the simulation would prove little. */
+ParameterizedTest(int *part, simulation, keeps_every_promise_for_every_seed, .timeout = 3600)
+{
+    uint64_t seeds = number_from("SEEDS", SEEDS_DEFAULT) / PARTS;
+    uint64_t first = 1 + (uint64_t)*part * seeds;
+    uint64_t only = number_from("SEED", 0);
+
+    if (only != 0) {
+        run_seed(only);
+        return;
+    }
+    for (uint64_t seed = first; seed < first + seeds; seed++) {
+        run_seed(seed);
+    }
+    if (seeds < 500) {
+        return;
+    }
+    cr_expect(world_seen.clean_ends > 0);
+    cr_expect(world_seen.resets_passed_on > 0);
+    cr_expect(world_seen.timeouts > 0);
+    cr_expect(world_seen.connect_failures > 0);
+    cr_expect(world_seen.retries > 0);
+    cr_expect(world_seen.drains > 0);
+    cr_expect(world_seen.spliced_bytes > 0);
+    cr_expect(world_seen.spliced_bytes < world_seen.bytes);
+}
