@@ -68,8 +68,9 @@ void task_init(struct task *task, task_fn *run);
 /** Makes `io` stand for no descriptor. */
 void io_init(struct io *io, struct task *task);
 
-/** Remembers the first errno that `io` met: it tells what happened, later ones only follow. What came
- *  before it can still be read, and reading must find the end; hence readable. */
+/** Remembers the first errno that `io` met: it tells what happened, later ones only follow. (EPIPE
+ *  says least, and gives way to any other.) What came before it can still be read, and reading must
+ *  find the end; hence readable. */
 void io_set_error(struct io *io, int error);
 
 /** Registers `fd` for both directions, once, edge-triggered; the kernel reports at once what is

@@ -87,10 +87,10 @@ void config_add_listener(struct config *config, const char *name, const struct e
         (struct config_listener){.name = copy(name), .bind = *bind, .pool = pool};
 }
 
-/* Quotes what would otherwise be read as something else. */
+/* Quotes what would otherwise be read as something else, or end the line. */
 static void print_word(FILE *out, const char *word)
 {
-    bool plain = word[0] != '\0' && word[strcspn(word, " \t\"\\{}#$")] == '\0';
+    bool plain = word[0] != '\0' && word[strcspn(word, " \t\r\n\"\\{}#$")] == '\0';
 
     if (plain) {
         (void)fputs(word, out);
@@ -98,6 +98,10 @@ static void print_word(FILE *out, const char *word)
     }
     (void)fputc('"', out);
     for (; *word != '\0'; word++) {
+        if (*word == '\n' || *word == '\r') {
+            (void)fputs(*word == '\n' ? "\\n" : "\\r", out);
+            continue;
+        }
         if (*word == '"' || *word == '\\' || *word == '$') {
             (void)fputc('\\', out);
         }

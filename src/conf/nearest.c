@@ -9,7 +9,7 @@
 
 enum {
     NAME_LEN_MAX = 63,
-    DISTANCE_MAX = 3 /* beyond that a suggestion confuses more than it helps */
+    DISTANCE_MAX = 3 /* beyond that, or beyond half of the name, a suggestion only confuses */
 };
 
 static unsigned min3(unsigned a, unsigned b, unsigned c)
@@ -47,7 +47,7 @@ unsigned nearest_distance(const char *a, const char *b)
 
 const char *nearest_setting(const char *name)
 {
-    unsigned best = DISTANCE_MAX + 1;
+    unsigned best = (unsigned)min_size(DISTANCE_MAX, (strlen(name) + 1) / 2) + 1;
     const char *found = NULL;
     size_t len;
     const struct setting *rows = schema_settings(&len);

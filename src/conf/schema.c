@@ -6,7 +6,7 @@
  *   user-timeout 15m    what Linux does without it (tcp_retries2: about 924 s), but also for idle
  *                       connections (with keepalive) and for a peer whose window stays closed.
  *                       Shorter would cut a reader that pauses, such as a tape or a stopped video
- *   keepalive-idle 60s  below the idle limits of the usual NAT and cloud balancers (350 s)
+ *   keepalive-idle 1m   below the idle limits of the usual NAT and cloud balancers (350 s)
  *   idle-timeout 1h     longer than people's pauses; long-lived quiet protocols set it higher or
  *   off
  */
@@ -38,7 +38,7 @@ static const struct setting settings[] = {
     {"drain-timeout", SETTING_DURATION, offsetof(struct settings, drain_timeout_ns), NS_PER_MS,
      365 * DAY_NS, NULL, "30s", "after TERM: until connections that remain are cut"},
     {"keepalive-idle", SETTING_DURATION, offsetof(struct settings, keepalive_idle_ns), NS_PER_S,
-     32767 * NS_PER_S, "off", "60s", "silence before TCP asks whether the peer is there"},
+     32767 * NS_PER_S, "off", "1m", "silence before TCP asks whether the peer is there"},
     {"keepalive-interval", SETTING_DURATION, offsetof(struct settings, keepalive_interval_ns),
      NS_PER_S, 32767 * NS_PER_S, NULL, "15s", "between such questions"},
     {"user-timeout", SETTING_DURATION, offsetof(struct settings, user_timeout_ns), NS_PER_MS,

@@ -106,11 +106,19 @@ static bool parse_v6(const char *host, uint16_t port, struct addr *ret_addr)
         }
     }
     memset(ret_addr, 0, sizeof(*ret_addr));
+    if (IN6_IS_ADDR_V4MAPPED(&address)) {
+        ret_addr->len = sizeof(ret_addr->u.v4);
+        ret_addr->u.v4.sin_family = AF_INET;
+        ret_addr->u.v4.sin_port = htons(port);
+        memcpy(&ret_addr->u.v4.sin_addr, &address.s6_addr[12], sizeof(ret_addr->u.v4.sin_addr));
+        return true;
+    }
     ret_addr->len = sizeof(ret_addr->u.v6);
     ret_addr->u.v6.sin6_family = AF_INET6;
     ret_addr->u.v6.sin6_port = htons(port);
     ret_addr->u.v6.sin6_addr = address;
-    ret_addr->u.v6.sin6_scope_id = scope_id;
+    /* Only link-local addresses have a scope; another one's would make equal addresses differ. */
+    ret_addr->u.v6.sin6_scope_id = IN6_IS_ADDR_LINKLOCAL(&address) ? scope_id : 0;
     return true;
 }
 

@@ -74,11 +74,12 @@ void pipe_pool_fini(struct pipe_pool *pool)
 }
 
 /* Opens a pipe and reads back what was granted. False: the kernel has none that is worth it. */
-static bool open_pipe(struct pipe *pipe, int pipe_bytes)
+static bool open_pipe(struct pipe *pipe, int pipe_bytes, bool *ret_degraded)
 {
     int fds[2];
     int size_bytes;
 
+    *ret_degraded = true;
     if (sys_pipe(fds) < 0) {
         return false;
     }
@@ -86,6 +87,7 @@ static bool open_pipe(struct pipe *pipe, int pipe_bytes)
     if (size_bytes < 0) {
         size_bytes = sys_pipe_size(fds[1]);
     }
+    *ret_degraded = size_bytes < pipe_bytes;
     if (size_bytes < PIPE_BYTES_MIN) { /* P3; a failed read-back is negative */
         sys_close(fds[0]);
         sys_close(fds[1]);
@@ -99,6 +101,8 @@ static bool open_pipe(struct pipe *pipe, int pipe_bytes)
 static struct pipe *create(struct pipe_pool *pool)
 {
     struct pipe *pipe = pool->vacant;
+    bool degraded;
+    bool opened;
 
     if (pipe == NULL) {
         return NULL; /* P1 */
@@ -107,9 +111,12 @@ static struct pipe *create(struct pipe_pool *pool)
         pool->refusals_left--;
         return NULL;
     }
-    if (!open_pipe(pipe, pool->pipe_bytes)) {
-        pool->refusals_left = PIPE_REFUSALS;
+    opened = open_pipe(pipe, pool->pipe_bytes, &degraded);
+    if (degraded) {
         metric_add(&pool->metrics->pipes_degraded, 1);
+    }
+    if (!opened) {
+        pool->refusals_left = PIPE_REFUSALS;
         return NULL;
     }
     pool->vacant = pipe->next;

@@ -50,7 +50,7 @@ static int tune_keepalive(int fd, const struct sock_tuning *tuning)
     if (result == 0) {
         result = set_int(fd, IPPROTO_TCP, TCP_KEEPIDLE, (int)tuning->keepalive_idle_s);
     }
-    if (result == 0) {
+    if (result == 0 && tuning->keepalive_interval_s != 0) {
         result = set_int(fd, IPPROTO_TCP, TCP_KEEPINTVL, (int)tuning->keepalive_interval_s);
     }
     return result;

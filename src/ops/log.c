@@ -69,10 +69,12 @@ static bool report_dropped(struct log *log)
 
 void log_flush(struct log *log)
 {
+    bool has_room = report_dropped(log);
+
     if (log->batch_len == 0) {
         return;
     }
-    if (!report_dropped(log) || !write_all(log->fd, log->batch, log->batch_len)) {
+    if (!has_room || !write_all(log->fd, log->batch, log->batch_len)) {
         drop(log, log->batch_lines);
     }
     log->batch_len = 0;

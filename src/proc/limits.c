@@ -14,6 +14,7 @@
 enum {
     RESERVE = 24, /* stdio, epoll, control and log pipes, the spare socket, and slack */
     PIPES_PER_CONNECTIONS = 4, /* one pipe for so many connections */
+    PIPES_MAX = 4096,          /* records are made beforehand, and the page quota ends far below */
     PIPES_MIN = 8              /* below that splice is not worth having */
 };
 
@@ -79,6 +80,7 @@ const char *limits_compute(uint64_t descriptors, uint64_t workers, uint64_t max_
     }
     limits.pipes_max = (size_t)min_u64((free_descriptors - 2 * share) / 2,
                                        share / PIPES_PER_CONNECTIONS + PIPES_MIN);
+    limits.pipes_max = min_size(limits.pipes_max, PIPES_MAX);
     *ret_limits = limits;
     return NULL;
 }

@@ -17,9 +17,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* Of two exit statuses the one that lasts: what is wrong for good outweighs what may pass. */
 static int worse(int status, int other)
 {
-    return other != 0 ? other : status;
+    return status > other ? status : other;
 }
 
 static void *grow(void *array, size_t len, size_t element_bytes)
@@ -48,7 +49,8 @@ static int look_up(const struct endpoint *endpoint, const char *text,
     if (count < 0) {
         (void)fprintf(errors, "sluice: \"%s\": the name \"%s\" does not resolve: %s\n", text,
                       endpoint->host, dns_error(count));
-        *ret_status = dns_error_is_temporary(count) ? EXIT_STATUS_FAILURE : EXIT_STATUS_CONFIG;
+        *ret_status = worse(*ret_status, dns_error_is_temporary(count) ? EXIT_STATUS_FAILURE
+                                                                       : EXIT_STATUS_CONFIG);
         return 0;
     }
     return count;

@@ -40,6 +40,7 @@
 #include "relay/flow.h"
 
 #include "base/check.h"
+#include "net/sock.h"
 #include "net/sys.h"
 
 #include <assert.h>
@@ -135,12 +136,11 @@ static void source_is_empty(struct flow *flow, struct io *source)
     flow->fill_run_bytes = 0;
 }
 
-static void source_ended(struct flow *flow, const struct io *source)
+/* recv(2) said 0. After the other direction took an error from the socket that is no FIN; except
+ * EPIPE, which the kernel stores for a reset that came after FIN. */
+static bool is_true_fin(const struct io *source)
 {
-    /* After an error was taken from the socket by the other direction, recv(2) says 0 here, which
-     * is no FIN. EPIPE is the exception: the kernel stores it for a reset that came after FIN. */
-    flow->source_failed = source->error != 0 && source->error != EPIPE;
-    set_state(flow, FLOW_DRAINING);
+    return source->error == 0 || source->error == EPIPE;
 }
 
 /* The source gave no bytes: empty, ended, failed, or the kernel is short of memory. */
@@ -156,7 +156,8 @@ static enum move source_gave_none(struct flow *flow, struct io *source, ssize_t 
     if (result < 0) {
         io_set_error(source, (int)-result);
     }
-    source_ended(flow, source);
+    flow->source_failed = result < 0 || !is_true_fin(source);
+    set_state(flow, FLOW_DRAINING);
     return MOVED_SOME;
 }
 
@@ -363,7 +364,10 @@ static void finish_if_drained(struct flow *flow, struct io *target, struct flow_
     }
     result = sys_shutdown_write(target->fd);
     if (result < 0) {
-        io_set_error(target, -result);
+        /* ENOTCONN says only that the connection is gone; SO_ERROR says why. */
+        int error = sock_take_error(target->fd);
+
+        io_set_error(target, error != 0 ? error : -result);
         flow_fail(flow, supplies);
         return;
     }

@@ -63,6 +63,12 @@ static void pause_accepting(struct listener *listener, int error)
     }
 }
 
+/* Those that ended in this turn count until they are released at its end; that also resumes us. */
+static size_t sessions_in_memory(const struct relay *relay)
+{
+    return relay->sessions.objects_in_use - (relay->spare_session != NULL);
+}
+
 /* Gets all that the next client needs. 0, or the positive errno of what is missing. */
 static int reserve(struct relay *relay, sa_family_t family)
 {
@@ -94,7 +100,7 @@ static enum accepted accept_one(struct listener *listener)
     int error;
     int fd;
 
-    if (relay->live_count >= relay->settings.sessions_max) {
+    if (sessions_in_memory(relay) >= relay->settings.sessions_max) {
         pause_accepting(listener, 0);
         return ACCEPT_PAUSED;
     }

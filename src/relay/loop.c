@@ -33,6 +33,7 @@
 #include "base/macros.h"
 #include "net/sys.h"
 
+#include <errno.h>
 #include <limits.h>
 
 int loop_init(struct loop *loop)
@@ -79,7 +80,7 @@ void io_init(struct io *io, struct task *task)
 void io_set_error(struct io *io, int error)
 {
     CHECK(error > 0);
-    if (io->error == 0) {
+    if (io->error == 0 || io->error == EPIPE) {
         io->error = (uint16_t)error;
         io->ready |= IO_READABLE;
     }

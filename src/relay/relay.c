@@ -20,9 +20,7 @@ int relay_init(struct relay *relay, struct loop *loop, const struct relay_settin
     relay->spare_fd = -1;
     list_init(&relay->live);
     list_init(&relay->listeners);
-    /* live_count keeps the limit; the rest is for sessions that ended in this turn, and the
-     * spare. */
-    slab_init(&relay->sessions, sizeof(struct session), 2 * settings->sessions_max + 1);
+    slab_init(&relay->sessions, sizeof(struct session), settings->sessions_max + 1); /* the spare */
     /* Each flow of each session may hold one; the one in hand during a step is among them. */
     slab_init(&relay->supplies.buffers, FLOW_BUFFER_BYTES, 2 * settings->sessions_max);
     relay->supplies.splice = settings->splice;

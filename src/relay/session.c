@@ -59,6 +59,9 @@ enum {
 static_assert(sizeof(struct session) <= 512, "the memory promised per idle connection");
 
 enum { NEVER_LOOKED = UINT32_MAX };
+
+/* How long ENDING waits for a peer when fin-timeout is off. */
+#define ENDING_ENDLESS_NS (365 * 24 * 3600 * NS_PER_S)
 enum { CLIENT, SERVER };
 
 static void set_phase(struct session *session, enum session_phase phase)
@@ -140,6 +143,14 @@ static void close_session(struct session *session, enum reason reason, int error
 
 /* --- an abnormal end: deliver, then reset ----------------------------------------------------- */
 
+/* How long a peer may make no progress with what is being delivered to it. */
+static uint64_t ending_patience_ns(const struct session *session)
+{
+    uint64_t fin_timeout_ns = session->relay->settings.fin_timeout_ns;
+
+    return fin_timeout_ns != 0 ? fin_timeout_ns : ENDING_ENDLESS_NS;
+}
+
 static bool is_delivered(const struct io *io, const struct flow *into, uint32_t unacked)
 {
     return io->fd < 0 || io->error != 0 || (flow_is_over(into) && unacked == 0);
@@ -157,7 +168,7 @@ static bool everything_delivered(struct session *session)
     session->unacked_bytes[CLIENT] = client;
     session->unacked_bytes[SERVER] = server;
     if (progress && !session->deliver_briefly) {
-        session->deadline_ns = now_ns(session) + session->relay->settings.fin_timeout_ns;
+        session->deadline_ns = now_ns(session) + ending_patience_ns(session);
     }
     return is_delivered(&session->client, &session->down, client) &&
            is_delivered(&session->server, &session->up, server);
@@ -187,7 +198,7 @@ static void run_ending(struct session *session)
 
 static void begin_ending(struct session *session, enum reason reason, bool briefly)
 {
-    uint64_t patience_ns = session->relay->settings.fin_timeout_ns;
+    uint64_t patience_ns = ending_patience_ns(session);
 
     if (briefly) {
         patience_ns = ENDING_BRIEF_MS * NS_PER_MS;
@@ -246,36 +257,45 @@ static void notice_error(struct io *io)
 }
 
 /* After an error: the flow into `io` fails, even if it ran before the other one met the error (S3);
- * the flow out of it ends when the socket has nothing more. True when that takes another step. */
-static bool settle_broken(const struct io *io, struct flow *out_of, struct flow *into,
+ * the flow out of it ends when the socket has nothing more. */
+static void settle_broken(const struct io *io, struct flow *out_of, struct flow *into,
                           struct flow_supplies *supplies)
 {
     if (io->error == 0) {
-        return false;
+        return;
     }
     flow_fail(into, supplies);
-    if (out_of->state != FLOW_OPEN || (io->ready & IO_READABLE) != 0) {
-        return false;
+    if ((io->ready & IO_READABLE) == 0) {
+        /* A socket that the kernel has given up says "end", never EAGAIN; so this one still lives,
+         * and only sluice can't use it any more. */
+        flow_stop(out_of);
     }
-    /* A socket that the kernel has given up says "end", never EAGAIN; so this one still lives, and
-     * only sluice can't use it any more. */
-    flow_stop(out_of);
-    return true;
+}
+
+/* True when stepping the flow again at once would do something. A starved one has to wait. */
+static bool wants_step(const struct flow *flow, enum flow_outcome outcome, const struct io *source,
+                       const struct io *target)
+{
+    return outcome != FLOW_STARVES && !flow_may_rest(flow, source, target);
 }
 
 static void step_both(struct session *session, bool *ret_has_more, bool *ret_starves)
 {
     struct flow_supplies *supplies = &session->relay->supplies;
+    struct io *client = &session->client;
+    struct io *server = &session->server;
     enum flow_outcome up;
     enum flow_outcome down;
 
-    notice_error(&session->client);
-    notice_error(&session->server);
-    up = flow_step(&session->up, &session->client, &session->server, supplies);
-    down = flow_step(&session->down, &session->server, &session->client, supplies);
-    *ret_has_more = up == FLOW_HAS_MORE || down == FLOW_HAS_MORE ||
-                    settle_broken(&session->client, &session->up, &session->down, supplies) ||
-                    settle_broken(&session->server, &session->down, &session->up, supplies);
+    notice_error(client);
+    notice_error(server);
+    up = flow_step(&session->up, client, server, supplies);
+    down = flow_step(&session->down, server, client, supplies);
+    settle_broken(client, &session->up, &session->down, supplies);
+    settle_broken(server, &session->down, &session->up, supplies);
+    /* Asked after both have run: one may have changed what the other can do. */
+    *ret_has_more = wants_step(&session->up, up, client, server) ||
+                    wants_step(&session->down, down, server, client);
     *ret_starves = up == FLOW_STARVES || down == FLOW_STARVES;
 }
 
@@ -369,14 +389,19 @@ static void run_relaying(struct session *session)
     }
 }
 
+static bool is_progress(uint32_t unacked, uint32_t before)
+{
+    return before == NEVER_LOOKED ? unacked > 0 : unacked < before;
+}
+
 /* True when a peer has acknowledged bytes since the last look, or this is the first look at
  * some. */
 static bool peer_makes_progress(struct session *session)
 {
     uint32_t client = verdict_client_unacked(session);
     uint32_t server = verdict_server_unacked(session);
-    bool progress = (client > 0 && client < session->unacked_bytes[CLIENT]) ||
-                    (server > 0 && server < session->unacked_bytes[SERVER]);
+    bool progress = is_progress(client, session->unacked_bytes[CLIENT]) ||
+                    is_progress(server, session->unacked_bytes[SERVER]);
 
     session->unacked_bytes[CLIENT] = client;
     session->unacked_bytes[SERVER] = server;
