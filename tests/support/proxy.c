@@ -62,25 +62,33 @@ static const char *binary(void)
 static void spawn(struct proxy *proxy, const char *const arguments[])
 {
     char *argv[ARGUMENTS_MAX] = {(char *)(uintptr_t) "sluice"};
+    int exe_fd;
     int fds[2];
 
     for (size_t i = 0; arguments[i] != NULL; i++) {
         cr_assert(i + 2 < ARGUMENTS_MAX);
         argv[i + 1] = (char *)(uintptr_t)arguments[i];
     }
+    exe_fd = open(binary(), O_RDONLY | O_CLOEXEC);
     cr_assert(pipe2(fds, O_CLOEXEC) == 0);
     (void)fcntl(fds[0], F_SETPIPE_SZ, 1 << 20);
     proxy->pid = fork();
     cr_assert(proxy->pid >= 0);
     if (proxy->pid == 0) {
-        /* A test that dies must not leave a sluice behind. */
-        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
         (void)dup2(fds[1], STDERR_FILENO);
+        if (proxy->in_child != NULL) {
+            proxy->in_child();
+        }
+        /* A test that dies must not leave a sluice behind. (A change of user would undo this.) */
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
         execv(binary(), argv);
+        /* A user who can't reach the path can still run the file. */
+        (void)fexecve(exe_fd, argv, environ);
         (void)dprintf(STDERR_FILENO, "can't execute %s: %s\n", binary(), strerror(errno));
         _exit(127);
     }
     (void)close(fds[1]);
+    (void)close(exe_fd);
     proxy->log_fd = fds[0];
     proxy->running = true;
     if (proxy->log == NULL) {
@@ -108,21 +116,33 @@ static bool read_log(struct proxy *proxy, int wait)
     return len > 0;
 }
 
-/* The index-th line of an event: `TIMESTAMP EVENT key=value ...`; NULL if there is none. */
+/* True for `TIMESTAMP EVENT key=value ...` and `{"ts":"...","event":"EVENT","key":value ...`. */
+static bool is_event(const char *line, const char *end, const char *event)
+{
+    static const char json[] = "\"event\":\"";
+    bool is_json = line[0] == '{';
+    const char *word = is_json ? strstr(line, json) : strchr(line, ' ');
+    size_t len = strlen(event);
+
+    if (word == NULL || word >= end) {
+        return false;
+    }
+    word += is_json ? sizeof(json) - 1 : 1;
+    return strncmp(word, event, len) == 0 && strchr(is_json ? "\"" : " \n", word[len]) != NULL;
+}
+
+/* The index-th line of an event; NULL if there is none. */
 static const char *find_line(const struct proxy *proxy, const char *event, size_t index)
 {
     const char *line = proxy->log;
-    size_t len = strlen(event);
 
     while (line != NULL && *line != '\0') {
-        const char *word = strchr(line, ' ');
         const char *end = strchr(line, '\n');
 
         if (end == NULL) {
             return NULL; /* not complete yet */
         }
-        if (word != NULL && word < end && strncmp(word + 1, event, len) == 0 &&
-            (word[1 + len] == ' ' || word[1 + len] == '\n') && index-- == 0) {
+        if (is_event(line, end, event) && index-- == 0) {
             return line;
         }
         line = end + 1;
@@ -164,7 +184,11 @@ void proxy_field(const struct proxy *proxy, const char *event, size_t index, con
 
     cr_assert(line != NULL, "no line %zu of \"%s\" in the log:\n%s", index, event, proxy->log);
     end = strchr(line, '\n');
-    (void)snprintf(pattern, sizeof(pattern), " %s=", key);
+    if (line[0] == '{') {
+        (void)snprintf(pattern, sizeof(pattern), ",\"%s\":", key);
+    } else {
+        (void)snprintf(pattern, sizeof(pattern), " %s=", key);
+    }
     found = strstr(line, pattern);
     value[0] = '\0';
     if (found == NULL || found > end) {
@@ -175,7 +199,7 @@ void proxy_field(const struct proxy *proxy, const char *event, size_t index, con
         found++;
         len = strcspn(found, "\"");
     } else {
-        len = strcspn(found, " \n");
+        len = strcspn(found, line[0] == '{' ? ",}" : " \n");
     }
     cr_assert(len < PROXY_FIELD_BYTES);
     memcpy(value, found, len);

@@ -22,6 +22,7 @@ struct proxy {
     size_t workers;
     size_t sockets_before; /* of all workers, when nothing was connected yet */
     bool running;
+    void (*in_child)(void); /* optional: runs in the new process before it becomes sluice */
 };
 
 /** Chooses the addresses; nothing is started yet. */
