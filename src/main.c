@@ -6,8 +6,11 @@
 #include "proc/exits.h"
 #include "proc/master.h"
 #include "proc/plan.h"
+#include "proc/translate.h"
 
+#include <fcntl.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #define SLUICE_VERSION "0.1.0"
 
@@ -24,9 +27,14 @@ static void print_version(void)
 
 static int run(const struct options *options)
 {
+    struct identity ignored;
     struct plan plan;
+    int user_status = translate_user(&options->config.settings, &ignored, stderr);
     int status = plan_make(&options->config, &plan, stderr);
 
+    if (status == EXIT_STATUS_OK) {
+        status = user_status;
+    }
     if (status == EXIT_STATUS_OK) {
         if (options->action == OPTIONS_PRINT) {
             config_print(&options->config, stdout);
@@ -38,11 +46,26 @@ static int run(const struct options *options)
     return status;
 }
 
+/* A process started with one of its standard descriptors closed would open a socket in its place, and
+ * write its log into it. */
+static void keep_standard_descriptors(void)
+{
+    int fd;
+
+    do {
+        fd = open("/dev/null", O_RDWR);
+    } while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+}
+
 int main(int argc, char *argv[])
 {
     struct options options;
     int status;
 
+    keep_standard_descriptors();
     if (options_parse(argc, argv, &options, stderr) > 0) {
         status = EXIT_STATUS_USAGE;
     } else if (options.action == OPTIONS_HELP) {

@@ -17,10 +17,6 @@
 #define CONTAINER_OF(pointer, type, member)                                                        \
     ((type *)(void *)((char *)(pointer)-offsetof(type, member)))
 
-/* A branch that the hot path does not take; only where a profile or a review shows that it
- * helps. */
-#define UNLIKELY(condition) __builtin_expect(!!(condition), 0)
-
 #define NS_PER_US UINT64_C(1000)
 #define NS_PER_MS UINT64_C(1000000)
 #define NS_PER_S  UINT64_C(1000000000)

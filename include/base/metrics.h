@@ -22,9 +22,10 @@ struct metrics {
     metric bytes_down;           /* delivered to clients */
     metric spliced_bytes;        /* of both: moved through a pipe */
     metric log_dropped;          /* records that the log writer had no room for */
-    metric accept_errors;        /* accept4 failures other than "nothing there" */
-    metric pipes_degraded;       /* pipes that the kernel made smaller than asked, or refused */
-} __attribute__((aligned(64)));  /* two workers never write to the same cache line */
+    metric
+        accept_errors; /* clients that could not be accepted, or not yet: accept4(2), or a shortage */
+    metric pipes_degraded;      /* pipes that the kernel made smaller than asked, or refused */
+} __attribute__((aligned(64))); /* two workers never write to the same cache line */
 
 /** Adds to a counter of the caller's own shard. */
 static inline void metric_add(metric *counter, uint64_t value)

@@ -26,7 +26,7 @@ struct addr {
     } u;
 };
 
-/** An address in 28 bytes, canonical: what a session keeps. Of unix sockets only the family
+/** An address in 24 bytes, canonical: what a session keeps. Of unix sockets only the family
  *  stays. */
 struct addr_compact {
     sa_family_t family; /* AF_UNSPEC: not known */

@@ -27,15 +27,18 @@ MUST_CHECK int sock_listen_unix(const struct addr *addr);
 MUST_CHECK int sock_new(sa_family_t family, const struct sock_tuning *tuning,
                         const struct addr *source);
 
-/** After a TCP connect: the local address, and whether the socket met itself. Linux lets a loopback
+/** The local address of a socket. After a TCP connect it may be the peer's: Linux lets a loopback
  *  connect to a port of the ephemeral range succeed against its own socket (simultaneous open,
- *  RFC 9293 3.5); nobody else is there, so that counts as refused. */
+ *  RFC 9293 3.5). */
 MUST_CHECK int sock_local_address(int fd, struct addr *ret_addr);
 
 /** Whether closing `fd` shows the peer a reset (true: the state every socket starts in, so that
  *  even a killed worker never looks like a clean end) or lets what was sent arrive, then FIN
  *  (false). */
 void sock_reset_on_close(int fd, bool reset);
+
+/** Keeps urgent bytes in their place in the stream. sock_new() and TCP listeners do it by themselves. */
+void sock_keep_urgent_inline(int fd);
 
 /** Takes and clears the pending error of a socket (SO_ERROR): 0, or a positive errno. */
 int sock_take_error(int fd);

@@ -17,7 +17,7 @@ struct log {
     int fd; /* borrowed: non-blocking writing end of the pipe */
     enum line_format format;
     bool records;            /* write close records, not only process events */
-    struct metrics *metrics; /* borrowed: log_dropped; NULL for the master */
+    struct metrics *metrics; /* borrowed: log_dropped */
     /* private */
     struct line line;
     char batch[LOG_BATCH_BYTES];

@@ -9,7 +9,7 @@
 /** Logs `start`: what listens where, and the limits. */
 void announce_start(struct log *log, const struct config *config, const struct limits *limits);
 
-/** Logs `end`: the sums over all shards. */
+/** Logs `end`: the sums over all shards, the master's own among them. */
 void announce_end(struct log *log, const struct metrics *shards, size_t shards_len);
 
 #endif

@@ -20,10 +20,11 @@ enum control {
 /** All that a worker is told at its start; made by the master, inherited through fork(2). */
 struct worker_start {
     const struct plan *plan;
-    size_t index;          /* 0 .. workers - 1 */
-    uint32_t start_number; /* counts all workers ever started: the upper half of connection ids */
-    int control_fd;        /* reading end, non-blocking */
-    int log_fd;            /* writing end, non-blocking */
+    size_t index; /* 0 .. workers - 1 */
+    uint32_t
+        start_number; /* counts all workers ever started: the upper 24 bits of connection ids */
+    int control_fd;   /* reading end, non-blocking */
+    int log_fd;       /* writing end, non-blocking */
     enum line_format log_format;
     bool log_records;
     struct relay_settings settings;

@@ -31,7 +31,7 @@ struct session {
     const struct target *target;     /* borrowed: the server in use or last tried */
     uint64_t id;
     uint64_t accepted_ns;
-    uint64_t connected_ns;  /* 0: not yet; before that, the start of the present attempt */
+    uint64_t connected_ns;  /* 0: not yet */
     uint64_t first_byte_ns; /* 0: not yet */
     uint64_t active_ns;     /* the last turn in which a byte or an end moved */
     uint64_t deadline_ns;   /* while connecting or ending: when patience is over */
@@ -39,7 +39,7 @@ struct session {
     struct addr_compact server_local;
     struct tries tries;
     uint32_t unacked_bytes[2]; /* client's, server's: at the last look, to see progress */
-    uint32_t ending_wait_ms;   /* while ending: until the next look */
+    uint32_t wait_ms;          /* while ending, or at a full backlog: until the next look */
     int connect_error;         /* errno of the last failed attempt */
     uint8_t phase;             /* enum session_phase */
     uint8_t reason;            /* enum reason, once known */

@@ -192,6 +192,7 @@ static void read_short_option(struct reader *reader, int argument)
         read_long_option(reader, argument);
     } else {
         unknown_option(reader, argument, text + 1);
+        skip_value(reader, false);
     }
 }
 

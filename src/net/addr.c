@@ -176,7 +176,9 @@ const char *endpoint_parse(const char *text, struct endpoint *ret_endpoint)
         goto done;
     }
     if (colon == NULL) {
-        return text[strspn(text, "0123456789")] == '\0' ? expected_port : expected_form;
+        bool is_number = text[0] != '\0' && text[strspn(text, "0123456789")] == '\0';
+
+        return is_number ? expected_port : expected_form;
     }
     if (!parse_port(colon + 1, &endpoint.port)) {
         return expected_port;

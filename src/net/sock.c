@@ -39,6 +39,13 @@ void sock_reset_on_close(int fd, bool reset)
     (void)ignored;
 }
 
+void sock_keep_urgent_inline(int fd)
+{
+    /* Kernels before 5.15 have no urgent bytes on unix sockets, and none to keep. */
+    int ignored = set_int(fd, SOL_SOCKET, SO_OOBINLINE, 1);
+    (void)ignored;
+}
+
 static int tune_keepalive(int fd, const struct sock_tuning *tuning)
 {
     int result;
@@ -195,7 +202,11 @@ int sock_new(sa_family_t family, const struct sock_tuning *tuning, const struct 
     int fd = sys_socket(family);
     int result = 0;
 
-    if (fd < 0 || family == AF_UNIX) {
+    if (fd < 0) {
+        return fd;
+    }
+    if (family == AF_UNIX) {
+        sock_keep_urgent_inline(fd);
         return fd;
     }
     result = tune_tcp(fd, tuning);

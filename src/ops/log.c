@@ -43,9 +43,7 @@ static bool write_all(int fd, const char *bytes, size_t len)
 static void drop(struct log *log, uint64_t lines)
 {
     log->dropped += lines;
-    if (log->metrics != NULL) {
-        metric_add(&log->metrics->log_dropped, lines);
-    }
+    metric_add(&log->metrics->log_dropped, lines);
 }
 
 /* Says in the log itself that lines are missing. False: still no room. */

@@ -59,7 +59,7 @@ void announce_end(struct log *log, const struct metrics *shards, size_t shards_l
 {
     struct {
         uint64_t accepted, closed, bytes_up, bytes_down, spliced, accept_errors, degraded, dropped;
-    } sum = {.dropped = log->dropped};
+    } sum = {0};
 
     for (size_t i = 0; i < shards_len; i++) {
         sum.accepted += metric_get(&shards[i].accepted);

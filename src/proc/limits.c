@@ -78,6 +78,11 @@ const char *limits_compute(uint64_t descriptors, uint64_t workers, uint64_t max_
         return "max-connections needs two descriptors for each connection of a worker, more than the "
                "descriptor limit (ulimit -n) has: raise that, use more workers, or lower it";
     }
+    if (RESERVE + limits.workers * (listeners + 1) > descriptors) {
+        return "the master needs a descriptor for each listener of each worker, and one for each "
+               "worker, more than the descriptor limit (ulimit -n) has: raise that, or use fewer "
+               "workers";
+    }
     limits.pipes_max = (size_t)min_u64((free_descriptors - 2 * share) / 2,
                                        share / PIPES_PER_CONNECTIONS + PIPES_MIN);
     limits.pipes_max = min_size(limits.pipes_max, PIPES_MAX);

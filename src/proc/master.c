@@ -39,9 +39,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define RESPAWN_QUICK_NS     NS_PER_S
-#define RESPAWN_DELAY_MIN_NS (100 * NS_PER_MS)
-#define RESPAWN_DELAY_MAX_NS (10 * NS_PER_S)
 /* After drain-timeout and the second that sessions have to deliver: a worker still there is
  * stuck. */
 #define DRAIN_GRACE_NS (5 * NS_PER_S)
@@ -62,7 +59,7 @@ struct master {
     struct worker_start start; /* what all workers are told; index and pipes are set for each */
     struct child *workers;     /* owned: limits.workers of them */
     struct child monitor;
-    struct metrics *metrics; /* one shard per worker */
+    struct metrics *metrics; /* one shard per worker, and the master's own */
     struct log log;
     int log_pipe[2];
     sigset_t signals;
@@ -97,14 +94,24 @@ static void become_child(struct master *master, size_t keep)
     plan_close(master->plan, keep);
 }
 
+static void worker_not_started(struct master *master, size_t index, int error)
+{
+    child_not_started(&master->workers[index], clock_monotonic_ns());
+    log_event_begin(&master->log, "worker-not-started");
+    line_u64(&master->log.line, "worker", index);
+    line_string(&master->log.line, "error", strerror(error));
+    log_event_end(&master->log);
+}
+
 static void start_worker(struct master *master, size_t index)
 {
     struct child *worker = &master->workers[index];
     int control[2];
+    int result = sys_pipe(control);
     pid_t pid;
 
-    if (sys_pipe(control) < 0) {
-        child_not_started(worker, clock_monotonic_ns());
+    if (result < 0) {
+        worker_not_started(master, index, -result);
         return;
     }
     master->start.start_number++;
@@ -121,10 +128,11 @@ static void start_worker(struct master *master, size_t index)
         start.metrics = &master->metrics[index];
         exit(worker_run(&start));
     }
+    result = pid < 0 ? errno : 0; /* close(2) may change errno */
     sys_close(control[0]);
     if (pid < 0) {
         sys_close(control[1]);
-        child_not_started(worker, clock_monotonic_ns());
+        worker_not_started(master, index, result);
         return;
     }
     child_started(worker, pid, control[1], clock_monotonic_ns());
@@ -262,6 +270,9 @@ static void stop(struct master *master, enum stopping level)
 {
     uint64_t now_ns = clock_monotonic_ns();
 
+    if (master->stopping == STOPPING) {
+        return; /* it can't be more urgent, and kill_ns must not move */
+    }
     if (master->stopping == SERVING) {
         /* Nobody new from here on; what waits in the queues is the workers' to accept. */
         plan_unlink(master->plan);
@@ -388,6 +399,25 @@ static int fail(const char *what, int error)
     return EXIT_STATUS_FAILURE;
 }
 
+/* An address that is not ours would be found out by every single connection. */
+static int check_source(const struct master *master, const struct sock_tuning *tuning)
+{
+    char text[ADDR_TEXT_BYTES];
+    int fd;
+
+    if (!master->has_source) {
+        return EXIT_STATUS_OK;
+    }
+    fd = sock_new(master->source.u.any.sa_family, tuning, &master->source);
+    if (fd >= 0) {
+        sys_close(fd);
+        return EXIT_STATUS_OK;
+    }
+    addr_format(&master->source, text);
+    (void)fprintf(stderr, "sluice: --source: can't connect from %s: %s\n", text, strerror(-fd));
+    return EXIT_STATUS_FAILURE;
+}
+
 /* Limits, user, and listening sockets: what can be refused, with a message on stderr. */
 static int prepare(struct master *master, const struct config *config)
 {
@@ -396,21 +426,22 @@ static int prepare(struct master *master, const struct config *config)
     const char *impossible =
         limits_compute(limits_raise_descriptors(), settings->workers, settings->max_connections,
                        master->plan->listeners_len, &master->limits);
+    int status;
 
     if (impossible != NULL) {
         (void)fprintf(stderr, "sluice: %s\n", impossible);
         return EXIT_STATUS_CONFIG;
     }
-    if (settings->user[0] != '\0') {
-        int result = identity_find(settings->user, &master->identity);
-
-        if (result < 0) {
-            (void)fprintf(stderr, "sluice: --user: there is no user \"%s\"\n", settings->user);
-            return EXIT_STATUS_CONFIG;
-        }
-        master->has_identity = true;
+    status = translate_user(settings, &master->identity, stderr);
+    if (status != EXIT_STATUS_OK) {
+        return status;
     }
+    master->has_identity = settings->user[0] != '\0';
     master->has_source = translate_source(settings, &master->source);
+    status = check_source(master, &tuning);
+    if (status != EXIT_STATUS_OK) {
+        return status;
+    }
     return plan_listen(master->plan, &tuning, master->limits.workers, stderr);
 }
 
@@ -421,7 +452,7 @@ static int start_all(struct master *master, const struct config *config)
     if (result < 0) {
         return fail("can't make the log pipe", -result);
     }
-    master->metrics = metrics_map(master->limits.workers);
+    master->metrics = metrics_map(master->limits.workers + 1);
     master->workers = calloc(master->limits.workers, sizeof(*master->workers));
     if (master->metrics == NULL || master->workers == NULL) {
         return fail("can't get memory", ENOMEM);
@@ -431,7 +462,8 @@ static int start_all(struct master *master, const struct config *config)
     }
     child_init(&master->monitor);
     prepare_start(master, &config->settings);
-    log_init(&master->log, master->log_pipe[1], master->start.log_format, true, NULL);
+    log_init(&master->log, master->log_pipe[1], master->start.log_format, true,
+             &master->metrics[master->limits.workers]);
     start_monitor(master);
     for (size_t i = 0; i < master->limits.workers; i++) {
         start_worker(master, i);
@@ -446,7 +478,10 @@ static void finish_log(struct master *master)
     const struct timespec patience = {.tv_sec = 1};
     int status;
 
-    announce_end(&master->log, master->metrics, master->limits.workers);
+    announce_end(&master->log, master->metrics, master->limits.workers + 1);
+    if (master->monitor.pid == 0) {
+        start_monitor(master); /* it has died, and was to be back a little later */
+    }
     sys_close(master->log_pipe[0]);
     sys_close(master->log_pipe[1]);
     if (master->monitor.pid == 0) {
@@ -470,6 +505,8 @@ static void block_signals(struct master *master)
         (void)sigaddset(&master->signals, numbers[i]);
     }
     (void)signal(SIGPIPE, SIG_IGN);
+    /* Inherited as ignored it would never be queued, and no death be noticed. */
+    (void)signal(SIGCHLD, SIG_DFL);
     (void)signal(SIGHUP, SIG_IGN);
     (void)signal(SIGUSR1, SIG_IGN);
     (void)sigprocmask(SIG_BLOCK, &master->signals, &master->signals_before);

@@ -9,6 +9,7 @@
 #include "proc/exits.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -18,6 +19,12 @@ static void write_out(const char *bytes, size_t len)
         ssize_t written = write(STDERR_FILENO, bytes, len);
 
         if (written < 0 && errno == EINTR) {
+            continue;
+        }
+        if (written < 0 && errno == EAGAIN) {
+            /* Somebody made the terminal or pipe we share non-blocking: wait for room all the same.
+             * A failed poll(2) only means another turn. */
+            (void)poll(&(struct pollfd){.fd = STDERR_FILENO, .events = POLLOUT}, 1, -1);
             continue;
         }
         if (written <= 0) {

@@ -2,9 +2,12 @@
 #include "proc/translate.h"
 
 #include "base/check.h"
+#include "proc/exits.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 struct sock_tuning translate_tuning(const struct settings *settings)
 {
@@ -33,6 +36,30 @@ struct relay_settings translate_relay(const struct settings *settings, const str
         .pipe_bytes = (int)settings->pipe_size_bytes,
         .want_details = settings->log != CONFIG_LOG_NONE,
     };
+}
+
+int translate_user(const struct settings *settings, struct identity *ret_identity, FILE *errors)
+{
+    int result;
+
+    if (settings->user[0] == '\0') {
+        return EXIT_STATUS_OK;
+    }
+    result = identity_find(settings->user, ret_identity);
+    if (result == -ENOENT) {
+        (void)fprintf(errors, "sluice: --user: there is no user \"%s\"\n", settings->user);
+        return EXIT_STATUS_CONFIG;
+    }
+    if (result < 0) {
+        (void)fprintf(errors, "sluice: --user: can't look up \"%s\": %s\n", settings->user,
+                      strerror(-result));
+        return EXIT_STATUS_FAILURE;
+    }
+    if (geteuid() != 0 && getuid() != ret_identity->uid) {
+        (void)fprintf(errors, "sluice: --user: only root can run as \"%s\"\n", settings->user);
+        return EXIT_STATUS_FAILURE;
+    }
+    return EXIT_STATUS_OK;
 }
 
 bool translate_source(const struct settings *settings, struct addr *ret_source)

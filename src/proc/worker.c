@@ -26,7 +26,10 @@
 #include <string.h>
 #include <sys/prctl.h>
 
-enum { PAUSE_LOG_INTERVAL_S = 10 }; /* one line about a shortage tells as much as a thousand */
+enum {
+    PAUSE_LOG_INTERVAL_S = 10, /* one line about a shortage tells as much as a thousand */
+    WORKER_ID_SHIFT = 40       /* ids: a worker's start number, and 2^40 connections of it */
+};
 
 struct worker {
     const struct worker_start *start;
@@ -190,7 +193,7 @@ static int start(struct worker *worker)
     }
     if (result == 0) {
         result = relay_init(&worker->relay, &worker->loop, &from->settings,
-                            ((uint64_t)from->start_number << 32) + 1, from->metrics);
+                            ((uint64_t)from->start_number << WORKER_ID_SHIFT) + 1, from->metrics);
     }
     if (result < 0) {
         return result;
@@ -227,7 +230,7 @@ static void finish(struct worker *worker)
 
 int worker_run(const struct worker_start *start_data)
 {
-    static struct worker worker; /* 16 KiB: static, because a small stack is a good guard */
+    static struct worker worker; /* static: too large for a small stack */
     int result;
 
     memset(&worker, 0, sizeof(worker));

@@ -24,7 +24,10 @@
 
 #include <errno.h>
 
-enum { BACKLOG_RETRY_MS = 10 };
+enum {
+    BACKLOG_RETRY_MS = 10,      /* after a full backlog; doubles, because thousands may wait */
+    BACKLOG_RETRY_MAX_MS = 1000 /* with each try */
+};
 
 enum reason connect_reason(int error)
 {
@@ -39,6 +42,7 @@ enum reason connect_reason(int error)
     case ETIMEDOUT:
         return REASON_CONNECT_TIMEOUT;
     case ENETUNREACH:
+    case EAFNOSUPPORT: /* a kernel without IPv6 */
     case EHOSTUNREACH:
     case ENETDOWN:
     case EHOSTDOWN:
@@ -131,7 +135,8 @@ static int attempt(struct session *session)
     if (connected == -EAGAIN && is_unix(session)) {
         sys_close(fd);
         wait_until(session,
-                   min_u64(session->deadline_ns, loop->now_ns + BACKLOG_RETRY_MS * NS_PER_MS));
+                   min_u64(session->deadline_ns, loop->now_ns + session->wait_ms * NS_PER_MS));
+        session->wait_ms = (uint32_t)min_u64(2 * (uint64_t)session->wait_ms, BACKLOG_RETRY_MAX_MS);
         return CONNECT_WAITS;
     }
     if (connected < 0 && connected != -EINPROGRESS) {
@@ -163,6 +168,7 @@ enum connect_outcome connect_next(struct session *session)
             return CONNECT_FAILED;
         }
         session->target = target;
+        session->wait_ms = BACKLOG_RETRY_MS;
         session->deadline_ns =
             session->relay->loop->now_ns + session->relay->settings.connect_timeout_ns;
         result = attempt(session);

@@ -58,9 +58,15 @@ static void pause_accepting(struct listener *listener, int error)
         timer_set(&relay->loop->timers, &listener->retry,
                   relay->loop->now_ns + ACCEPT_RETRY_MS * NS_PER_MS);
     }
-    if (relay->on_paused != NULL) {
+    if (relay->on_paused != NULL &&
+        (error != 0 || relay->live_count >= relay->settings.sessions_max)) {
         relay->on_paused(relay->owner, listener->name, error);
     }
+}
+
+static bool is_shortage(int result)
+{
+    return result == -EMFILE || result == -ENFILE || result == -ENOMEM || result == -ENOBUFS;
 }
 
 /* Those that ended in this turn count until they are released at its end; that also resumes us. */
@@ -82,7 +88,9 @@ static int reserve(struct relay *relay, sa_family_t family)
         int fd = sock_new(family, &relay->settings.tuning, relay->settings.source);
 
         if (fd < 0) {
-            return -fd;
+            /* A shortage concerns every client; anything else is this server's affair, and the
+             * session will meet it when it connects. */
+            return is_shortage(fd) ? -fd : 0;
         }
         relay->spare_fd = fd;
         relay->spare_family = family;
@@ -124,6 +132,9 @@ static enum accepted accept_one(struct listener *listener)
         return ACCEPT_PAUSED;
     }
     client = addr_compact(&addr);
+    if (client.family == AF_UNIX) {
+        sock_keep_urgent_inline(fd); /* unix sockets inherit nothing from their listener */
+    }
     session_start(relay, listener, fd, &client);
     return ACCEPTED;
 }
@@ -131,6 +142,7 @@ static enum accepted accept_one(struct listener *listener)
 static void listener_run(struct task *task)
 {
     struct listener *listener = CONTAINER_OF(task, struct listener, task);
+    int skipped = 0;
 
     if (listener->paused || (listener->io.ready & IO_READABLE) == 0) {
         return;
@@ -141,6 +153,12 @@ static void listener_run(struct task *task)
         if (accepted == ACCEPT_QUEUE_EMPTY || accepted == ACCEPT_PAUSED) {
             return;
         }
+        skipped += accepted == ACCEPT_SKIPPED;
+    }
+    if (skipped == ACCEPT_BATCH) {
+        /* Not one connection's fault: something refuses the call itself (a security module). */
+        pause_accepting(listener, EPERM);
+        return;
     }
     loop_queue(listener->relay->loop, &listener->task);
 }

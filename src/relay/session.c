@@ -7,7 +7,7 @@
  *                | server connected                           |
  *                v          both FINs passed on               v
  *            RELAYING --------------------------------->   CLOSED --- memory freed after the turn
- *                | reset, timeout, drain                      ^
+ *                | reset, drain (timeouts close at once)      ^
  *                v          delivered, or out of patience     |
  *             ENDING -----------------------------------------+
  *
@@ -190,10 +190,12 @@ static void run_ending(struct session *session)
         close_session(session, (enum reason)session->reason, verdict_error(session));
         return;
     }
+    if (timer_is_set(&session->timer)) {
+        return; /* an event brought us here: the next look stays where it is */
+    }
     set_timer(session,
-              min_u64(session->deadline_ns, now_ns(session) + session->ending_wait_ms * NS_PER_MS));
-    session->ending_wait_ms =
-        (uint32_t)min_u64(2 * (uint64_t)session->ending_wait_ms, ENDING_WAIT_MAX_MS);
+              min_u64(session->deadline_ns, now_ns(session) + session->wait_ms * NS_PER_MS));
+    session->wait_ms = (uint32_t)min_u64(2 * (uint64_t)session->wait_ms, ENDING_WAIT_MAX_MS);
 }
 
 static void begin_ending(struct session *session, enum reason reason, bool briefly)
@@ -204,10 +206,11 @@ static void begin_ending(struct session *session, enum reason reason, bool brief
         patience_ns = ENDING_BRIEF_MS * NS_PER_MS;
     }
     set_phase(session, SESSION_ENDING);
+    timer_cancel(&session->relay->loop->timers, &session->timer);
     session->reason = (uint8_t)reason;
     session->deliver_briefly = briefly;
     session->deadline_ns = now_ns(session) + patience_ns;
-    session->ending_wait_ms = 1;
+    session->wait_ms = 1;
     session->unacked_bytes[CLIENT] = NEVER_LOOKED;
     session->unacked_bytes[SERVER] = NEVER_LOOKED;
     flow_stop(&session->up);
@@ -258,14 +261,17 @@ static void notice_error(struct io *io)
 
 /* After an error: the flow into `io` fails, even if it ran before the other one met the error (S3);
  * the flow out of it ends when the socket has nothing more. */
-static void settle_broken(const struct io *io, struct flow *out_of, struct flow *into,
-                          struct flow_supplies *supplies)
+static void settle_broken(const struct io *io, sa_family_t family, struct flow *out_of,
+                          struct flow *into, struct flow_supplies *supplies)
 {
+    /* A unix peer may give up reading alone, by shutdown(SHUT_RD), and go on writing. */
+    bool may_write = io->error == EPIPE && family == AF_UNIX;
+
     if (io->error == 0) {
         return;
     }
     flow_fail(into, supplies);
-    if ((io->ready & IO_READABLE) == 0) {
+    if (out_of->state == FLOW_OPEN && (io->ready & IO_READABLE) == 0 && !may_write) {
         /* A socket that the kernel has given up says "end", never EAGAIN; so this one still lives,
          * and only sluice can't use it any more. */
         flow_stop(out_of);
@@ -291,8 +297,8 @@ static void step_both(struct session *session, bool *ret_has_more, bool *ret_sta
     notice_error(server);
     up = flow_step(&session->up, client, server, supplies);
     down = flow_step(&session->down, server, client, supplies);
-    settle_broken(client, &session->up, &session->down, supplies);
-    settle_broken(server, &session->down, &session->up, supplies);
+    settle_broken(client, session->client_addr.family, &session->up, &session->down, supplies);
+    settle_broken(server, session->server_local.family, &session->down, &session->up, supplies);
     /* Asked after both have run: one may have changed what the other can do. */
     *ret_has_more = wants_step(&session->up, up, client, server) ||
                     wants_step(&session->down, down, server, client);
@@ -446,14 +452,17 @@ static void connected(struct session *session, enum connect_outcome outcome)
 
 static void run_connecting(struct session *session)
 {
+    enum connect_outcome outcome = connect_on_event(session);
+
     notice_error(&session->client);
-    if (session->client.error != 0) {
+    /* A client that reset after the server was reached has sent bytes that are to be delivered. */
+    if (outcome != CONNECT_DONE && session->client.error != 0) {
         session->has_end = true;
         session->closed_by = CLOSED_BY_CLIENT;
         close_session(session, REASON_CLIENT_ABORT, session->client.error);
         return;
     }
-    connected(session, connect_on_event(session));
+    connected(session, outcome);
 }
 
 static void session_run(struct task *task)

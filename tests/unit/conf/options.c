@@ -121,15 +121,17 @@ Test(options, mistakes_in_pairs_are_named)
          "sluice: argument 1, \":8080\": expected LISTEN=TARGET, such as :8080=127.0.0.1:9000\n"},
         {"", 1, "sluice: argument 1, \"\": expected LISTEN=TARGET, such as :8080=127.0.0.1:9000\n"},
         {"=a:1", 1,
-         "sluice: argument 1, \"=a:1\": found listen address \"\", expected a port from 1 to "
-         "65535\n"},
+         "sluice: argument 1, \"=a:1\": found listen address \"\", expected HOST:PORT, "
+         "[IPV6]:PORT, unix:/PATH or unix:@NAME\n"},
         {":0=a:1", 1,
          "sluice: argument 1, \":0=a:1\": found listen address \":0\", expected a port from 1 to "
          "65535\n"},
         {":80=", 1,
-         "sluice: argument 1, \":80=\": found target \"\", expected a port from 1 to 65535\n"},
+         "sluice: argument 1, \":80=\": found target \"\", expected HOST:PORT, [IPV6]:PORT, "
+         "unix:/PATH or unix:@NAME\n"},
         {":80=a:1,", 1,
-         "sluice: argument 1, \":80=a:1,\": found target \"\", expected a port from 1 to 65535\n"},
+         "sluice: argument 1, \":80=a:1,\": found target \"\", expected HOST:PORT, [IPV6]:PORT, "
+         "unix:/PATH or unix:@NAME\n"},
         {":80=81", 1,
          "sluice: argument 1, \":80=81\": found target \"81\", expected a host before the port\n"},
         {":80=:81", 1,

@@ -196,7 +196,7 @@ static const struct {
     const char *expected;
 } refused[] = {
     /* ports */
-    {"", EXPECTED_PORT},
+    {"", EXPECTED_FORM},
     {":", EXPECTED_PORT},
     {"0", EXPECTED_PORT},
     {":0", EXPECTED_PORT},
@@ -350,10 +350,14 @@ Test(addr, formats_what_the_kernel_returns)
     struct addr empty_unix = {.len = 0, .u.any.sa_family = AF_UNIX};
     struct addr whole_path = unix_addr(path_108, 108);
     struct addr whole_name = unix_addr("\0" X100 "xxxxxxx", 108);
+    struct addr short_name = unix_addr("\0xyz", 4);
+    struct addr short_path = unix_addr("/xyz", 4);
     struct addr padded_path = unix_addr("/x\0\0\0", 5);
     struct addr overlong = unix_addr(path_108, 108);
     struct addr unknown = {0};
 
+    short_name.len -= 2; /* what stands behind the end is not part of it */
+    short_path.len -= 2;
     overlong.len = 111; /* getsockname(2) may report more than it stores: unix(7), BUGS */
     assert_formats_as(&v4, "192.0.2.7:443");
     assert_formats_as(&mapped, "192.0.2.7:443");
@@ -366,6 +370,8 @@ Test(addr, formats_what_the_kernel_returns)
     assert_formats_as(&empty_unix, "unix:");
     assert_formats_as(&whole_path, "unix:/" X100 "xxxxxxx");
     assert_formats_as(&whole_name, "unix:@" X100 "xxxxxxx");
+    assert_formats_as(&short_name, "unix:@x");
+    assert_formats_as(&short_path, "unix:/x");
     assert_formats_as(&padded_path, "unix:/x");
     assert_formats_as(&overlong, "unix:/" X100 "xxxxxxx");
     assert_formats_as(&unknown, "-");

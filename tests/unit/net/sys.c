@@ -264,7 +264,7 @@ Test(sys, accepted_sockets_do_not_block_even_if_the_listener_does)
     sys_close(listener);
 }
 
-/* Receiving, sending and splicing do not wait even on a descriptor that would: full, empty, full. */
+/* Receiving, sending and splicing do not wait even on descriptors that would, empty or full. */
 Test(sys, calls_do_not_wait_on_blocking_sockets)
 {
     static char block[65536];
@@ -278,7 +278,10 @@ Test(sys, calls_do_not_wait_on_blocking_sockets)
     cr_assert(sys_pipe(pipe_fds) == 0);
     for (size_t i = 0; i < 2; i++) {
         make_blocking(fds[i]);
+        make_blocking(pipe_fds[i]);
     }
+    cr_assert(sys_splice(fds[0], pipe_fds[1], 1) == -EAGAIN);
+    cr_assert(sys_splice(pipe_fds[0], fds[0], 1) == -EAGAIN);
     cr_assert(sys_recv(fds[0], &byte, 1) == -EAGAIN);
     cr_assert(fill(fds[1]) > 0);
     cr_assert(sys_send(fds[1], block, 1) == -EAGAIN);

@@ -519,22 +519,6 @@ Test(log, dropped_lines_are_reported_without_a_further_line, .init = start_text)
     assert_nothing_written();
 }
 
-/* The master has no shard to count in; its lines are reported all the same. */
-Test(log, without_metrics_still_reports)
-{
-    char expected[128];
-
-    cr_assert(pipe2(fds, O_NONBLOCK | O_CLOEXEC | O_DIRECT) == 0);
-    log_init(&the_log, fds[1], LINE_TEXT, true, NULL);
-    fill_pipe(0);
-    log_numbers(1, 3);
-    empty_pipe();
-    log_numbers(4, 1);
-    (void)snprintf(expected, sizeof(expected), "TS log-dropped pid=%d lines=3\n", (int)getpid());
-    assert_next_write(expected);
-    assert_next_write("TS event number=4\n");
-}
-
 /* A log whose reader is gone loses its lines, and nothing else happens. */
 Test(log, without_a_reader_drops, .init = start_text)
 {

@@ -13,6 +13,7 @@
 #include <inttypes.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 static const enum splice_mode modes[] = {SPLICE_NEVER, SPLICE_ALWAYS, SPLICE_AUTO};
 
@@ -52,8 +53,8 @@ static void transfer(struct lane *lane, size_t total, uint64_t *seed)
     lane_finish(lane);
 }
 
-/* The first contract: every size around a page and a buffer, every engine, both kinds of sockets, with
- * three random rhythms of writer, flow and reader each. */
+/* The first contract: every size around a page and a buffer, every engine, both kinds of sockets,
+ * with three random rhythms of writer, flow and reader each. */
 Test(flow, passes_on_every_byte_in_order)
 {
     static const size_t sizes[] = {0, 1, 4095, 4096, 4097, 65535, 65536, 65537, (1 << 20) + 1};
@@ -144,7 +145,8 @@ Test(flow, does_nothing_any_more_when_it_is_over)
     }
 }
 
-/* Parked means free of charge: a flow with nothing to do, or stuck with held bytes, makes no call. */
+/* Parked means free of charge: a flow with nothing to do, or stuck with held bytes, makes no
+ * call. */
 Test(flow, parked_makes_no_system_call)
 {
     for (size_t i = 0; i < ARRAY_LEN(modes) * 2; i++) {
@@ -167,8 +169,8 @@ Test(flow, parked_makes_no_system_call)
     }
 }
 
-/* One byte a segment, each into a slot of its own: the pipe is full after 16 or so bytes. The source
- * must stay readable then, because no edge will come for what it already holds. */
+/* One byte a segment, each into a slot of its own: the pipe is full after 16 or so bytes. The
+ * source must stay readable then, because no edge will come for what it already holds. */
 Test(flow, keeps_the_source_readable_when_the_pipe_has_no_slot_left)
 {
     for (int kind = 0; kind < LANE_KINDS; kind++) {
@@ -409,7 +411,9 @@ Test(flow, stopped_delivers_what_it_holds_and_passes_on_no_fin)
     }
 }
 
-/* flow_stop() on a flow that read FIN and still holds bytes: FIN must not follow them. */
+/* flow_stop() on a flow that already drains behind a FIN: FIN must not follow the bytes any more. No
+ * engine gets there by itself, as both meet the end with an empty channel only; the state is set by
+ * hand. */
 Test(flow, stopped_while_draining_passes_on_no_fin)
 {
     struct lane lane;
@@ -418,11 +422,10 @@ Test(flow, stopped_while_draining_passes_on_no_fin)
     fault_shorten(CALL_SEND, ANY_FD, 1, 1, 100);
     fault_fail(CALL_SEND, ANY_FD, 2, 1, EAGAIN);
     lane_write_all(&lane, 1000);
-    lane_shut(&lane);
     (void)lane_step(&lane);
     cr_assert(flow_held_bytes(&lane.flow) == 900);
+    lane.flow.state = FLOW_DRAINING;
     flow_stop(&lane.flow);
-    cr_assert(lane.flow.state == FLOW_DRAINING);
     flow_stop(&lane.flow);
     cr_assert(lane.flow.state == FLOW_DRAINING, "stopping twice is stopping once");
     lane_finish(&lane);
@@ -477,23 +480,41 @@ Test(flow, never_gives_a_dirty_pipe_back_to_the_pool)
 
 /* --- urgent bytes, engines, counters ---------------------------------------------------------- */
 
+static void write_urgent_byte(struct lane *lane)
+{
+    unsigned char byte;
+
+    stream_fill(lane->key, lane->written, &byte, 1);
+    cr_assert(send(lane->writer, &byte, 1, MSG_OOB) == 1);
+    lane->written++;
+}
+
+/* Steps and reads until all that was written is through; the stream goes on. */
+static void expect_all_delivered(struct lane *lane)
+{
+    for (int steps = 0; lane->received < lane->written; steps++) {
+        cr_assert(steps < 10000, "stuck at %" PRIu64 " of %" PRIu64, lane->received, lane->written);
+        (void)lane_step(lane);
+        (void)lane_read_all(lane);
+        lane->target.ready |= IO_WRITABLE;
+    }
+}
+
 /* An urgent byte inside the stream, where splice stops and says "empty": marked by IO_URGENT, the
- * flow copies, and the byte arrives in its place. */
+ * flow copies, and the byte arrives in its place, without waiting for the end of the stream. */
 Test(flow, delivers_an_urgent_byte_in_its_place)
 {
     for (size_t i = 0; i < ARRAY_LEN(modes); i++) {
-        unsigned char byte;
         struct lane lane;
 
         lane_init(&lane, LANE_TCP, modes[i]);
         lane_write_all(&lane, 70000);
-        stream_fill(lane.key, lane.written, &byte, 1);
-        cr_assert(send(lane.writer, &byte, 1, MSG_OOB) == 1);
-        lane.written++;
-        lane.source.ready |= IO_URGENT; /* EPOLLPRI */
-        lane_write_all(&lane, 5000);
-        (void)lane_pump(&lane);
+        (void)lane_step(&lane);
+        write_urgent_byte(&lane);
+        lane.source.ready |= IO_READABLE | IO_URGENT; /* EPOLLIN | EPOLLPRI */
+        expect_all_delivered(&lane);
         lane_write_all(&lane, 70000);
+        expect_all_delivered(&lane);
         lane_shut(&lane);
         lane_finish(&lane);
         lane_expect_complete(&lane);
@@ -501,26 +522,26 @@ Test(flow, delivers_an_urgent_byte_in_its_place)
     }
 }
 
-/* The urgent byte that comes while splice is at work: its edge sets both bits, and that is enough. */
+/* The urgent byte that comes while splice is at work: splice takes the source for empty, but the
+ * byte's own edge sets both bits, and that is enough. */
 Test(flow, goes_on_after_splice_has_stopped_before_an_urgent_byte)
 {
-    unsigned char byte;
     struct lane lane;
 
     lane_init(&lane, LANE_TCP, SPLICE_ALWAYS);
     lane_write_all(&lane, 1000);
     (void)lane_pump(&lane);
-    stream_fill(lane.key, lane.written, &byte, 1);
-    cr_assert(send(lane.writer, &byte, 1, MSG_OOB) == 1);
-    lane.written++;
-    while (queued(lane.source.fd) == 0) {
-        /* loopback delivers at once, unless the machine is busy */
+    write_urgent_byte(&lane);
+    for (int waits = 0; queued(lane.source.fd) == 0; waits++) {
+        cr_assert(waits < 10000, "loopback delivers at once, unless the machine is busy");
+        (void)usleep(1000);
     }
     lane.source.ready |= IO_READABLE;
-    /* Not lane_step(): for a moment the flow takes the source for empty, until EPOLLPRI tells. */
+    /* Not lane_step(): this is the moment of error that it would report. */
     cr_assert(flow_step(&lane.flow, &lane.source, &lane.target, &lane.supplies) == FLOW_RESTS);
+    cr_assert((lane.source.ready & IO_READABLE) == 0, "this kernel splices urgent bytes");
     lane.source.ready |= IO_READABLE | IO_URGENT;
-    lane_write_all(&lane, 1000);
+    expect_all_delivered(&lane);
     lane_shut(&lane);
     lane_finish(&lane);
     lane_expect_complete(&lane);
@@ -559,8 +580,8 @@ Test(flow, changes_to_splice_for_bulk_and_back_for_messages)
     lane_fini(&lane);
 }
 
-/* Each engine does what the setting says: `never` makes no splice call, `always` sends nothing by copy
- * but asks recv once, for the end of the stream. */
+/* Each engine does what the setting says: `never` makes no splice call, `always` sends nothing by
+ * copy but asks recv once, for the end of the stream. */
 Test(flow, uses_the_engine_it_was_told_to_use)
 {
     struct lane lane;

@@ -1,5 +1,6 @@
-/* Tests of the flow when system calls fail: short counts, shortages, refusals, errors, each at every
- * place where it can happen. See flow.c for the lane, and support/unit/fault.h for what is legal. */
+/* Tests of the flow when system calls fail: short counts, shortages, refusals, errors, each at
+ * every place where it can happen. See flow.c for the lane, and support/unit/fault.h for what is
+ * legal. */
 #include "base/macros.h"
 #include "support/stream.h"
 #include "support/unit/fault.h"
@@ -84,8 +85,8 @@ Test(flow, survives_short_counts_lies_and_shortages_at_every_call)
     }
 }
 
-/* Splice that the kernel refuses, once or from the N-th call on, on the way in or out: the bytes that
- * sit in the pipe are taken out again, and copy does the rest. */
+/* Splice that the kernel refuses, once or from the N-th call on, on the way in or out: the bytes
+ * that sit in the pipe are taken out again, and copy does the rest. */
 Test(flow, goes_on_by_copy_wherever_splice_is_refused)
 {
     static const enum call calls[] = {CALL_SPLICE_IN, CALL_SPLICE_OUT};
@@ -114,8 +115,8 @@ Test(flow, goes_on_by_copy_wherever_splice_is_refused)
     }
 }
 
-/* Hard errors at every place: the flow fails, the reader gets a prefix and no FIN, the error is kept
- * with the side that it came from. */
+/* Hard errors at every place: the flow fails, the reader gets a prefix and no FIN, the error is
+ * kept with the side that it came from. */
 Test(flow, fails_without_fin_on_a_hard_error_at_every_call)
 {
     static const struct {
@@ -126,7 +127,7 @@ Test(flow, fails_without_fin_on_a_hard_error_at_every_call)
                  {CALL_SEND, false},
                  {CALL_SPLICE_OUT, false},
                  {CALL_SHUTDOWN_WRITE, false}};
-    static const int errors[] = {ECONNRESET, ETIMEDOUT, EHOSTUNREACH, EIO, ENOTCONN};
+    static const int errors[] = {ECONNRESET, ETIMEDOUT, EHOSTUNREACH, EIO, ENOTCONN, EPIPE};
 
     for (size_t i = 0; i < ARRAY_LEN(cases) * ARRAY_LEN(errors) * ARRAY_LEN(modes); i++) {
         enum call call = cases[i % ARRAY_LEN(cases)].call;
@@ -238,8 +239,8 @@ Test(flow, keeps_its_promises_in_random_histories)
 
 /* --- shortages -------------------------------------------------------------------------------- */
 
-/* Without a buffer nothing can be read, and no edge will tell when there is one: the flow says that it
- * starves, keeps the bit, and goes on when a buffer is back. */
+/* Without a buffer nothing can be read, and no edge will tell when there is one: the flow says that
+ * it starves, keeps the bit, and goes on when a buffer is back. */
 Test(flow, starves_without_a_buffer_and_goes_on_with_one)
 {
     struct lane lane;
@@ -259,7 +260,8 @@ Test(flow, starves_without_a_buffer_and_goes_on_with_one)
     lane_fini(&lane);
 }
 
-/* A kernel short of memory, for as long as it lasts: each step makes one more try, not a thousand. */
+/* A kernel short of memory, for as long as it lasts: each step makes one more try, not a
+ * thousand. */
 Test(flow, starves_without_spinning_while_the_kernel_has_no_memory)
 {
     static const enum call calls[] = {CALL_RECV, CALL_SEND, CALL_SPLICE_IN, CALL_SPLICE_OUT};
@@ -376,8 +378,8 @@ Test(flow, starves_when_the_pipes_bytes_have_no_buffer_to_go_to)
     lane_fini(&lane);
 }
 
-/* A pipe that can't be read though it holds bytes: nothing sound is left to do; the flow fails and says
- * how much was dropped, and the pipe is closed. */
+/* A pipe that can't be read though it holds bytes: nothing sound is left to do; the flow fails and
+ * says how much was dropped, and the pipe is closed. */
 Test(flow, fails_when_the_pipes_bytes_can_not_be_read)
 {
     static const int errors[] = {EAGAIN, EIO, EBADF};
@@ -442,8 +444,8 @@ Test(flow, takes_an_end_after_an_error_for_no_fin)
     }
 }
 
-/* EPIPE was latched when a send met a peer that had closed; but reading then ends by an error and not
- * by 0 (unix sockets: the peer closed with our bytes unread). That is no FIN. */
+/* EPIPE was latched when a send met a peer that had closed; but reading then ends by an error and
+ * not by 0 (unix sockets: the peer closed with our bytes unread). That is no FIN. */
 Test(flow, takes_a_reading_error_after_epipe_for_no_fin)
 {
     for (size_t i = 0; i < ARRAY_LEN(modes); i++) {
@@ -481,8 +483,8 @@ Test(flow, delivers_what_was_received_before_a_reset)
     }
 }
 
-/* A reader that resets: the flow fails at once, latches the error at the target, makes it readable for
- * the other direction to find the end, and counts what was dropped. */
+/* A reader that resets: the flow fails at once, latches the error at the target, makes it readable
+ * for the other direction to find the end, and counts what was dropped. */
 Test(flow, fails_at_once_when_the_target_is_reset)
 {
     for (size_t i = 0; i < ARRAY_LEN(modes) * LANE_KINDS; i++) {

@@ -1,5 +1,5 @@
-/* Tests of accepting: batches, what is got before a client is accepted, errors of every kind, pauses and
- * what ends them, draining. See support/unit/world.h. */
+/* Tests of accepting: batches, what is got before a client is accepted, errors of every kind,
+ * pauses and what ends them, draining. See support/unit/world.h. */
 #include "relay/listener.h"
 
 #include "base/macros.h"
@@ -50,8 +50,8 @@ static void wait_for_retry(void)
 
 /* --- accepting -------------------------------------------------------------------------------- */
 
-/* One event, many connections: all are accepted, some in each turn, so that the established ones do not
- * wait for the whole queue. */
+/* One event, many connections: all are accepted, some in each turn, so that the established ones do
+ * not wait for the whole queue. */
 Test(listener, accepts_a_long_queue_in_batches)
 {
     size_t accepted = 0;
@@ -78,8 +78,8 @@ Test(listener, accepts_a_long_queue_in_batches)
     world_close(&world);
 }
 
-/* The second socket and the record are there before the client is accepted, and are kept for the next one
- * if nobody waits: a connection costs one socket(2), made beforehand. */
+/* The second socket and the record are there before the client is accepted, and are kept for the
+ * next one if nobody waits: a connection costs one socket(2), made beforehand. */
 Test(listener, gets_all_that_a_client_needs_before_it_accepts_it)
 {
     open_world(4);
@@ -114,8 +114,8 @@ Test(listener, sets_no_option_on_an_accepted_socket)
 
 /* --- errors ----------------------------------------------------------------------------------- */
 
-/* Errors of a connection that is gone again (accept(2)) do not touch the next one in the queue, which has
- * no event of its own: it is served in the same turn, and the error is counted. */
+/* Errors of a connection that is gone again (accept(2)) do not touch the next one in the queue,
+ * which has no event of its own: it is served in the same turn, and the error is counted. */
 Test(listener, goes_on_after_an_error_of_one_connection)
 {
     static const int errors[] = {ECONNABORTED, EPERM,       EPROTO,    ENOPROTOOPT,
@@ -136,8 +136,8 @@ Test(listener, goes_on_after_an_error_of_one_connection)
     }
 }
 
-/* A shortage pauses the listener without another event to come. The timer resumes it, as often as it takes,
- * without spinning; the client in the queue has lost nothing but time. */
+/* A shortage pauses the listener without another event to come. The timer resumes it, as often as
+ * it takes, without spinning; the client in the queue has lost nothing but time. */
 Test(listener, comes_back_by_timer_after_a_shortage)
 {
     static const struct {
@@ -179,7 +179,8 @@ Test(listener, comes_back_by_timer_after_a_shortage)
     }
 }
 
-/* A session that ends gives back what was short: that resumes the listener at once, not the timer. */
+/* A session that ends gives back what was short: that resumes the listener at once, not the
+ * timer. */
 Test(listener, comes_back_when_a_session_has_ended)
 {
     open_world(4);
@@ -196,8 +197,8 @@ Test(listener, comes_back_when_a_session_has_ended)
     world_close(&world);
 }
 
-/* No room in epoll for an accepted client: it is refused by a reset, with one record that names the limit,
- * and the next client is served. */
+/* No room in epoll for an accepted client: it is refused by a reset, with one record that names the
+ * limit, and the next client is served. */
 Test(listener, records_a_client_for_which_epoll_has_no_room)
 {
     static const int errors[] = {ENOSPC, ENOMEM};
@@ -219,8 +220,8 @@ Test(listener, records_a_client_for_which_epoll_has_no_room)
 
 /* --- limits ----------------------------------------------------------------------------------- */
 
-/* At max-connections new clients wait in the kernel's queue, unaccepted; the established ones go on; with
- * each end the next one is served, in order. The pause is told, with error 0. */
+/* At max-connections new clients wait in the kernel's queue, unaccepted; the established ones go
+ * on; with each end the next one is served, in order. The pause is told, with error 0. */
 Test(listener, lets_clients_wait_at_the_limit)
 {
     enum { MAX = 2, COUNT = 6 };
@@ -240,8 +241,8 @@ Test(listener, lets_clients_wait_at_the_limit)
     world_close(&world);
 }
 
-/* A queue of clients that all fail at once, at a limit of one session: each has its turn and its record, and
- * nothing was short. */
+/* A queue of clients that all fail at once, at a limit of one session: each has its turn and its
+ * record, and nothing was short. */
 Test(listener, meets_no_shortage_when_many_sessions_end_at_once)
 {
     enum { COUNT = 20 };
@@ -277,8 +278,8 @@ static int listen_again(struct addr *ret_address)
     return fd;
 }
 
-/* Two listeners share the limit: both pause, and the end of one session lets both try again; whoever has a
- * client in its queue gets the place. */
+/* Two listeners share the limit: both pause, and the end of one session lets both try again;
+ * whoever has a client in its queue gets the place. */
 Test(listener, resumes_all_that_have_paused)
 {
     struct listener second;
@@ -320,8 +321,9 @@ Test(listener, owns_its_socket_even_if_it_can_not_start)
     world_close(&world);
 }
 
-/* Draining takes in those who wait, ends the registration before the socket is closed (others hold it
- * too), and accepts nobody any more; those taken in are served. Closing after that is allowed. */
+/* Draining takes in those who wait, ends the registration before the socket is closed (others hold
+ * it too), and accepts nobody any more; those taken in are served. Closing after that is
+ * allowed. */
 Test(listener, drains_its_queue_before_it_closes)
 {
     enum { COUNT = 5 };
@@ -344,8 +346,8 @@ Test(listener, drains_its_queue_before_it_closes)
     world_close(&world);
 }
 
-/* Draining is bounded: at the limit, or short of something, those who still wait are left to the other
- * holders of the socket, and no timer stays behind. */
+/* Draining is bounded: at the limit, or short of something, those who still wait are left to the
+ * other holders of the socket, and no timer stays behind. */
 Test(listener, drains_no_further_than_there_is_room)
 {
     for (int shortage = 0; shortage < 2; shortage++) {
@@ -369,8 +371,8 @@ Test(listener, drains_no_further_than_there_is_room)
     }
 }
 
-/* A listener that is closed while paused, with its timer set and its task queued, is gone for good: a session
- * that ends afterwards does not wake it. */
+/* A listener that is closed while paused, with its timer set and its task queued, is gone for good:
+ * a session that ends afterwards does not wake it. */
 Test(listener, stays_closed_when_a_session_ends_later)
 {
     open_world(4);

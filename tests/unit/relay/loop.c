@@ -1,5 +1,6 @@
-/* Tests of the reactor: registration, the order within a turn, fairness, timers, deferred release. Real
- * socket pairs and a real epoll instance; events that are hard to get are made up at the seam. */
+/* Tests of the reactor: registration, the order within a turn, fairness, timers, deferred release.
+ * Real socket pairs and a real epoll instance; events that are hard to get are made up at the
+ * seam. */
 #include "relay/loop.h"
 
 #include "base/macros.h"
@@ -144,8 +145,8 @@ Test(loop, reports_what_was_ready_before)
     close_probe(&probe);
 }
 
-/* Edge-triggered: what was told once is not told again, though the byte is still there; the bit is the
- * memory of it. */
+/* Edge-triggered: what was told once is not told again, though the byte is still there; the bit is
+ * the memory of it. */
 Test(loop, tells_once_and_remembers)
 {
     struct probe probe;
@@ -229,8 +230,8 @@ Test(loop, adds_to_what_is_known)
 
 /* --- order ------------------------------------------------------------------------------------ */
 
-/* All of a batch is recorded before any task runs: each of two tasks, whichever is first, already sees
- * what the other's descriptor got in the same batch. */
+/* All of a batch is recorded before any task runs: each of two tasks, whichever is first, already
+ * sees what the other's descriptor got in the same batch. */
 Test(loop, records_the_whole_batch_before_any_task_runs)
 {
     struct probe a;
@@ -295,8 +296,8 @@ Test(loop, runs_tasks_in_the_order_in_which_they_were_queued)
     cr_assert(order[2] == &probes[4] && order[3] == &probes[0]);
 }
 
-/* A task that always has more runs once a turn, behind those that came meanwhile; epoll is asked every
- * turn, and never waits. */
+/* A task that always has more runs once a turn, behind those that came meanwhile; epoll is asked
+ * every turn, and never waits. */
 Test(loop, lets_a_busy_task_block_nobody)
 {
     struct probe busy;
@@ -316,8 +317,8 @@ Test(loop, lets_a_busy_task_block_nobody)
     close_probe(&other);
 }
 
-/* More ready descriptors than one batch holds: all get their turn, the first ones not twice before the
- * last ones once. */
+/* More ready descriptors than one batch holds: all get their turn, the first ones not twice before
+ * the last ones once. */
 Test(loop, serves_more_descriptors_than_a_batch_holds)
 {
     enum { COUNT = LOOP_EVENTS_MAX + 50 };
@@ -378,8 +379,8 @@ Test(loop, fires_timers_between_events_and_tasks)
     close_probe(&probe);
 }
 
-/* How long epoll may wait: not at all with a task queued or a timer due, until the next timer rounded
- * up to a millisecond, without limit when there is none. */
+/* How long epoll may wait: not at all with a task queued or a timer due, until the next timer
+ * rounded up to a millisecond, without limit when there is none. */
 Test(loop, waits_no_longer_than_the_next_timer)
 {
     static const struct {
@@ -422,8 +423,8 @@ Test(loop, waits_no_longer_than_the_next_timer)
     }
 }
 
-/* A real wait ends when the timer is due, not before, and the timer fires in that same turn or, for a
- * far one, in a few. */
+/* A real wait ends when the timer is due, not before, and the timer fires in that same turn or, for
+ * a far one, in a few. */
 Test(loop, wakes_up_for_a_timer)
 {
     struct probe probe;
@@ -465,8 +466,8 @@ static void on_signal(int signal_number)
     (void)signal_number;
 }
 
-/* A signal ends the wait early, which is a turn without events and no error: here nothing else could
- * end it. The signal repeats, lest it come before the wait. */
+/* A signal ends the wait early, which is a turn without events and no error: here nothing else
+ * could end it. The signal repeats, lest it come before the wait. */
 Test(loop, takes_an_interrupted_wait_for_a_quiet_turn)
 {
     struct sigaction action = {.sa_handler = on_signal};
@@ -576,7 +577,8 @@ static void on_deadly_alarm(struct timer *timer, uint64_t now_ns)
     cr_assert(released == 0);
 }
 
-/* A timer ends a task whose event is in this very batch: it is recorded, queued, and does not run. */
+/* A timer ends a task whose event is in this very batch: it is recorded, queued, and does not
+ * run. */
 Test(loop, survives_the_end_of_a_queued_task_by_a_timer)
 {
     struct mortal *mortal = new_mortal();
@@ -592,7 +594,8 @@ Test(loop, survives_the_end_of_a_queued_task_by_a_timer)
     cr_assert(released == 1);
 }
 
-/* Released between turns, by whoever owns the loop: the next turn does it, without waiting first. */
+/* Released between turns, by whoever owns the loop: the next turn does it, without waiting
+ * first. */
 Test(loop, does_not_wait_with_somebody_to_release)
 {
     struct mortal *mortal = new_mortal();
@@ -657,8 +660,8 @@ static pid_t share_and_make_ready(struct probe *probe)
     return child;
 }
 
-/* After loop_remove() a descriptor that a second process holds too gives no more events, and its task
- * is no longer queued. */
+/* After loop_remove() a descriptor that a second process holds too gives no more events, and its
+ * task is no longer queued. */
 Test(loop, removes_a_descriptor_whose_open_file_lives_on)
 {
     struct probe probe;
@@ -679,8 +682,8 @@ Test(loop, removes_a_descriptor_whose_open_file_lives_on)
     (void)close(probe.peer);
 }
 
-/* The control group: close(2) alone leaves the registration behind, with events for an io whose owner
- * may be gone. That is what loop_remove() is for. */
+/* The control group: close(2) alone leaves the registration behind, with events for an io whose
+ * owner may be gone. That is what loop_remove() is for. */
 Test(loop, would_go_on_getting_events_if_it_only_closed_a_shared_descriptor)
 {
     struct probe probe;

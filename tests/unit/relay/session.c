@@ -1,5 +1,6 @@
-/* Tests of a connection's life: bytes both ways, half-close, clean ends, time-outs, what it costs while it
- * rests, and its record. Abnormal ends are in session_ends.c, scripted faults in session_faults.c.
+/* Tests of a connection's life: bytes both ways, half-close, clean ends, time-outs, what it costs
+ * while it rests, and its record. Abnormal ends are in session_ends.c, scripted faults in
+ * session_faults.c.
  *
  * The relay runs inside the test (support/unit/world.h); hours pass by moving the loop's clock. */
 #include "base/macros.h"
@@ -34,8 +35,8 @@ static uint16_t port_of(int fd, bool peer)
     return ntohs(address.sin_port);
 }
 
-/* A conversation and two FINs, whoever begins, over TCP and unix sockets, by each engine: the reason
- * names the last FIN, closed_by the first, and every byte is counted. */
+/* A conversation and two FINs, whoever begins, over TCP and unix sockets, by each engine: the
+ * reason names the last FIN, closed_by the first, and every byte is counted. */
 Test(session, ends_cleanly_when_both_sides_have_shut)
 {
     enum { LEN = 50000 };
@@ -124,8 +125,8 @@ Test(session, asks_the_kernel_for_details_only_if_they_are_wanted)
     }
 }
 
-/* The record's times are the loop's: one second to connect, two more to the first byte, four more to the
- * end. A time that never came is marked as such. */
+/* The record's times are the loop's: one second to connect, two more to the first byte, four more
+ * to the end. A time that never came is marked as such. */
 Test(session, measures_its_times_by_the_loops_clock)
 {
     const struct record *record;
@@ -165,8 +166,8 @@ Test(session, measures_its_times_by_the_loops_clock)
     world_close(&world);
 }
 
-/* Half-close, either side first: the other direction goes on for as much as it likes, both before and
- * after more turns, and then ends by its own FIN. */
+/* Half-close, either side first: the other direction goes on for as much as it likes, both before
+ * and after more turns, and then ends by its own FIN. */
 Test(session, lets_one_direction_go_on_after_the_other_has_ended)
 {
     for (size_t i = 0; i < ARRAY_LEN(modes) * 2; i++) {
@@ -197,8 +198,8 @@ Test(session, lets_one_direction_go_on_after_the_other_has_ended)
     }
 }
 
-/* A client that says all it has to say, FIN included, before the server is even connected: nothing is
- * read until then, and nothing is lost. */
+/* A client that says all it has to say, FIN included, before the server is even connected: nothing
+ * is read until then, and nothing is lost. */
 Test(session, keeps_bytes_and_fin_that_come_before_the_server_is_connected)
 {
     struct leg client;
@@ -255,7 +256,8 @@ Test(session, counts_the_client_as_first_when_both_shut_at_once)
     world_close(&world);
 }
 
-/* Ten connections at once, with streams of their own, in random order of turns: no byte crosses over. */
+/* Ten connections at once, with streams of their own, in random order of turns: no byte crosses
+ * over. */
 Test(session, keeps_connections_apart)
 {
     enum { COUNT = 10, LEN = 200000 };
@@ -300,8 +302,8 @@ Test(session, keeps_connections_apart)
 
 /* --- at rest ---------------------------------------------------------------------------------- */
 
-/* A session at rest, fresh or after traffic or half-closed, owns two sockets and one timer, and when its
- * task is run for no reason it makes no system call. */
+/* A session at rest, fresh or after traffic or half-closed, owns two sockets and one timer, and
+ * when its task is run for no reason it makes no system call. */
 Test(session, makes_no_system_call_when_it_is_run_for_nothing)
 {
     for (size_t i = 0; i < ARRAY_LEN(modes) * 3; i++) {
@@ -344,7 +346,8 @@ Test(session, makes_no_system_call_when_it_is_run_for_nothing)
     }
 }
 
-/* An idle connection costs no wake-up: over fifty turns, none of which finds an event, it is not run. */
+/* An idle connection costs no wake-up: over fifty turns, none of which finds an event, it is not
+ * run. */
 Test(session, costs_nothing_while_nothing_happens)
 {
     struct leg client;
@@ -383,8 +386,8 @@ static void expect_timeout(struct leg *client, struct leg *server, enum reason r
     world_close(&world);
 }
 
-/* Nothing moved for idle-timeout: both sides are reset. Bytes in either direction, and those alone, put
- * it off: three times fifty minutes with a byte between, then an hour without. */
+/* Nothing moved for idle-timeout: both sides are reset. Bytes in either direction, and those alone,
+ * put it off: three times fifty minutes with a byte between, then an hour without. */
 Test(session, ends_when_nothing_has_moved_for_the_idle_timeout)
 {
     struct leg client;
@@ -410,8 +413,8 @@ Test(session, ends_when_nothing_has_moved_for_the_idle_timeout)
     expect_timeout(&client, &server, REASON_IDLE_TIMEOUT);
 }
 
-/* Half-closed, fin-timeout counts instead: shorter or longer than idle-timeout, put off by bytes of the
- * direction that is left. */
+/* Half-closed, fin-timeout counts instead: shorter or longer than idle-timeout, put off by bytes of
+ * the direction that is left. */
 Test(session, ends_half_closed_when_nothing_has_moved_for_the_fin_timeout)
 {
     for (int longer = 0; longer < 2; longer++) {
@@ -463,8 +466,8 @@ struct looks {
     size_t ends_at;     /* number of the look that ends the session */
 };
 
-/* At each look the kernel's answer is scripted, for the client's socket or the server's; the session must
- * end at the look named and not before. */
+/* At each look the kernel's answer is scripted, for the client's socket or the server's; the
+ * session must end at the look named and not before. */
 static void expect_end_at_look(const struct looks *looks, bool client_is_slow)
 {
     struct leg client;
@@ -489,8 +492,9 @@ static void expect_end_at_look(const struct looks *looks, bool client_is_slow)
     expect_timeout(&client, &server, REASON_IDLE_TIMEOUT);
 }
 
-/* A slow reader of bytes sent long ago is no event for sluice, but it is not idle: when the time is up,
- * its kernel is asked what is still unacknowledged, and fewer bytes than at the last look are progress. */
+/* A slow reader of bytes sent long ago is no event for sluice, but it is not idle: when the time is
+ * up, its kernel is asked what is still unacknowledged, and fewer bytes than at the last look are
+ * progress. */
 Test(session, takes_no_slow_reader_for_idle)
 {
     static const struct looks cases[] = {
@@ -507,8 +511,8 @@ Test(session, takes_no_slow_reader_for_idle)
     }
 }
 
-/* A slow reader that took the last of its bytes since the last look has made progress, too: idle-timeout
- * counts from there. */
+/* A slow reader that took the last of its bytes since the last look has made progress, too:
+ * idle-timeout counts from there. */
 Test(session, takes_no_reader_that_has_just_read_everything_for_idle)
 {
     static const struct looks cases[] = {{{1000, 0, 0}, 3}, {{1000, 500, 0, 0}, 4}};

@@ -1,5 +1,6 @@
-/* Tests of abnormal ends: resets of either side with bytes on the way, delivery before the reset is passed
- * on, patience with slow peers, and the ends that sluice itself wants. See session.c for the world. */
+/* Tests of abnormal ends: resets of either side with bytes on the way, delivery before the reset is
+ * passed on, patience with slow peers, and the ends that sluice itself wants. See session.c for the
+ * world. */
 #include "base/macros.h"
 #include "support/unit/fault.h"
 #include "support/unit/world.h"
@@ -47,8 +48,8 @@ static void close_world(struct leg *client, struct leg *server)
 
 /* --- resets passed on ------------------------------------------------------------------------- */
 
-/* Bytes, then RST, all before sluice looks: the other side gets every byte and then the reset, never a
- * FIN; by each engine, from either side, for nothing, a little and a lot. */
+/* Bytes, then RST, all before sluice looks: the other side gets every byte and then the reset,
+ * never a FIN; by each engine, from either side, for nothing, a little and a lot. */
 Test(session, delivers_what_came_before_a_reset_and_then_passes_it_on)
 {
     static const size_t sizes[] = {0, 1, 50000};
@@ -97,8 +98,8 @@ Test(session, passes_on_a_reset_that_comes_after_fin)
     }
 }
 
-/* A reset while the receiver does not read: sluice holds what it has until the receiver takes it, for as
- * long as it makes progress, and resets it only then. */
+/* A reset while the receiver does not read: sluice holds what it has until the receiver takes it,
+ * for as long as it makes progress, and resets it only then. */
 Test(session, holds_a_reset_back_until_a_slow_peer_has_read_everything)
 {
     for (size_t i = 0; i < ARRAY_LEN(modes); i++) {
@@ -144,8 +145,8 @@ Test(session, holds_a_reset_back_until_a_slow_peer_has_read_everything)
     }
 }
 
-/* ... but not for ever: a receiver that reads nothing at all ends with fin-timeout, and the record says
- * how much it did not get. */
+/* ... but not for ever: a receiver that reads nothing at all ends with fin-timeout, and the record
+ * says how much it did not get. */
 Test(session, gives_up_on_a_peer_that_reads_nothing_before_a_reset)
 {
     for (size_t i = 0; i < ARRAY_LEN(modes); i++) {
@@ -206,8 +207,8 @@ Test(session, delivers_before_a_reset_without_a_fin_timeout)
     close_world(&client, &server);
 }
 
-/* While delivering, the looks at the other side's kernel become rarer: an hour costs a few dozen wake-ups,
- * not millions. */
+/* While delivering, the looks at the other side's kernel become rarer: an hour costs a few dozen
+ * wake-ups, not millions. */
 Test(session, looks_ever_more_rarely_at_a_slow_peer)
 {
     struct leg client;
@@ -236,8 +237,8 @@ static void reset_leg(void *context)
     leg_reset(context);
 }
 
-/* The server resets between the turn's events and the FIN that sluice passes on to it. shutdown(2) then
- * says ENOTCONN; what happened is a reset all the same. */
+/* The server resets between the turn's events and the FIN that sluice passes on to it. shutdown(2)
+ * then says ENOTCONN; what happened is a reset all the same. */
 Test(session, calls_a_reset_a_reset_even_if_shutdown_meets_it_first)
 {
     for (int by_client = 0; by_client < 2; by_client++) {
@@ -260,8 +261,8 @@ Test(session, calls_a_reset_a_reset_even_if_shutdown_meets_it_first)
     }
 }
 
-/* The same with bytes: the server resets just before sluice sends to it, having sent some itself. They
- * are delivered, the reset follows. */
+/* The same with bytes: the server resets just before sluice sends to it, having sent some itself.
+ * They are delivered, the reset follows. */
 Test(session, delivers_what_a_server_sent_that_resets_during_a_send)
 {
     for (size_t i = 0; i < ARRAY_LEN(modes); i++) {
@@ -286,8 +287,8 @@ static void close_leg(void *context)
     leg_close(context);
 }
 
-/* A unix server closes with bytes of ours unread, between the turn's events and our next send: send says
- * EPIPE, recv then ECONNRESET. Its answer is incomplete, so the client must not see a FIN. */
+/* A unix server closes with bytes of ours unread, between the turn's events and our next send: send
+ * says EPIPE, recv then ECONNRESET. Its answer is incomplete, so the client must not see a FIN. */
 Test(session, shows_no_fin_for_a_unix_server_that_closed_with_bytes_unread)
 {
     for (size_t i = 0; i < ARRAY_LEN(modes); i++) {
@@ -348,8 +349,8 @@ Test(session, ends_at_once_when_told_to)
     close_world(&clients[1], &server);
 }
 
-/* The record of a session that is cut with held bytes counts them, to the byte: towards a unix server,
- * where what the socket took is delivered. */
+/* The record of a session that is cut with held bytes counts them, to the byte: towards a unix
+ * server, where what the socket took is delivered. */
 Test(session, counts_what_it_drops_when_it_is_cut)
 {
     for (size_t i = 0; i < ARRAY_LEN(modes); i++) {
@@ -376,7 +377,8 @@ Test(session, counts_what_it_drops_when_it_is_cut)
     }
 }
 
-/* With delivery, held bytes go out first, without reading more; then the reset, with the reason given. */
+/* With delivery, held bytes go out first, without reading more; then the reset, with the reason
+ * given. */
 Test(session, delivers_what_it_holds_before_it_ends)
 {
     for (size_t i = 0; i < ARRAY_LEN(modes); i++) {
@@ -419,8 +421,8 @@ Test(session, has_a_seconds_patience_with_delivery_when_told_to_end)
     close_world(&client, &server);
 }
 
-/* A session already on its way out keeps its own reason; being told to end only makes it hurry. Told to
- * end at once, it does. */
+/* A session already on its way out keeps its own reason; being told to end only makes it hurry.
+ * Told to end at once, it does. */
 Test(session, keeps_its_own_reason_when_told_to_end_while_ending)
 {
     for (int at_once = 0; at_once < 2; at_once++) {

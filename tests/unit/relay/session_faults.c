@@ -1,5 +1,6 @@
-/* Tests of sessions when system calls fail: every call of a whole conversation, one after the other, with
- * every outcome that the kernel could give; and what each errno is called in the record. */
+/* Tests of sessions when system calls fail: every call of a whole conversation, one after the
+ * other, with every outcome that the kernel could give; and what each errno is called in the
+ * record. */
 #include "base/macros.h"
 #include "support/unit/fault.h"
 #include "support/unit/world.h"
@@ -105,7 +106,8 @@ struct fault_case {
     enum verdict verdict;
 };
 
-/* Runs the conversation with the first such call hit, then the second, and so on until none is left. */
+/* Runs the conversation with the first such call hit, then the second, and so on until none is
+ * left. */
 static void hit_every_call(const struct fault_case *hit, enum splice_mode mode)
 {
     bool fired = true;
@@ -136,7 +138,8 @@ static void hit_every_call(const struct fault_case *hit, enum splice_mode mode)
     }
 }
 
-/* Short counts, shortages and refusals: nobody outside notices anything, whichever call they hit. */
+/* Short counts, shortages and refusals: nobody outside notices anything, whichever call they
+ * hit. */
 Test(session, survives_short_counts_and_shortages_at_every_call)
 {
     static const struct fault_case cases[] = {
@@ -164,8 +167,8 @@ Test(session, survives_short_counts_and_shortages_at_every_call)
     }
 }
 
-/* Errors that end a connection, at every call: the peers may see a reset, never a FIN behind too few
- * bytes; one record; nothing left behind. */
+/* Errors that end a connection, at every call: the peers may see a reset, never a FIN behind too
+ * few bytes; one record; nothing left behind. */
 Test(session, never_shows_fin_behind_too_few_bytes_whatever_fails)
 {
     static const struct fault_case cases[] = {
@@ -197,8 +200,8 @@ Test(session, never_shows_fin_behind_too_few_bytes_whatever_fails)
 
 /* --- shortages -------------------------------------------------------------------------------- */
 
-/* A kernel without memory gives no edge when it has some again: the session tries again by timer, without
- * spinning, until it works. */
+/* A kernel without memory gives no edge when it has some again: the session tries again by timer,
+ * without spinning, until it works. */
 Test(session, tries_again_by_timer_when_the_kernel_was_short_of_memory)
 {
     static const enum call calls[] = {CALL_RECV, CALL_SEND};
@@ -313,8 +316,8 @@ static const struct naming namings[] = {
     {EBADF, REASON_INTERNAL, REASON_INTERNAL},
 };
 
-/* An established session meets the errno as a pending error (SO_ERROR with EPOLLERR), on either side: the
- * record has the reason, the party and the errno, and both peers see a reset. */
+/* An established session meets the errno as a pending error (SO_ERROR with EPOLLERR), on either
+ * side: the record has the reason, the party and the errno, and both peers see a reset. */
 Test(session, names_a_pending_error_by_side_and_errno)
 {
     for (size_t i = 0; i < ARRAY_LEN(namings) * 2; i++) {
@@ -350,8 +353,8 @@ Test(session, names_a_pending_error_by_side_and_errno)
     }
 }
 
-/* The same errno met by a send on a socket that still lives: that side can't be used any more, so the
- * session ends; what the other direction held is delivered, and both see a reset. */
+/* The same errno met by a send on a socket that still lives: that side can't be used any more, so
+ * the session ends; what the other direction held is delivered, and both see a reset. */
 Test(session, ends_when_one_side_can_not_be_written_to)
 {
     for (size_t i = 0; i < ARRAY_LEN(namings) * 2; i++) {
