@@ -98,6 +98,13 @@ static void wait_until(struct session *session, uint64_t due_ns)
     timer_set(&session->relay->loop->timers, &session->timer, due_ns);
 }
 
+/* The wildcard as a target means the loopback address. */
+static bool met_itself(const struct addr *local, const struct addr *target)
+{
+    return addr_equal(local, target) || (addr_is_wildcard(target) && addr_is_loopback(local) &&
+                                         addr_port(local) == addr_port(target));
+}
+
 /* Where the connection starts from is for the record, and to find out that it met itself. */
 static int check_local_address(struct session *session)
 {
@@ -112,7 +119,7 @@ static int check_local_address(struct session *session)
     if (result < 0) {
         return result;
     }
-    if (addr_equal(&local, &session->target->addr)) {
+    if (met_itself(&local, &session->target->addr)) {
         return -ECONNREFUSED;
     }
     session->server_local = addr_compact(&local);

@@ -6,9 +6,11 @@
  *
  * The model: events only set bits. A turn is
  *
- *     epoll_wait --> record readiness of the whole batch --> timers --> run queued tasks -->
- *                    release (no handler runs yet)                              (each at most
- *                    once)   the dead
+ *     epoll_wait --> record the batch --> run queued tasks --> fire timers --> release the dead
+ *                    (no task runs yet)   (each at most once)
+ *
+ * Tasks come before timers, so that a worker that was stopped for longer than a timeout looks at
+ * what has arrived meanwhile before it looks at the clock.
  *
  * A task that has used up its budget queues itself again; then the next epoll_wait does not wait.
  * The bits stay until a system call proves them wrong, so nothing depends on another edge.
@@ -202,9 +204,17 @@ int loop_turn(struct loop *loop)
         return count;
     }
     loop->now_ns = clock_monotonic_ns();
+    if (count == 0 && timer_wheel_next_ns(&loop->timers) <= loop->now_ns) {
+        /* A process that is stopped and continued has its wait interrupted (signal(7)) and is told
+         * of no event, whatever has come. No deadline is acted on before asking again. */
+        count = sys_epoll_wait(loop->epoll_fd, loop->events, LOOP_EVENTS_MAX, 0);
+        if (count < 0) {
+            return count;
+        }
+    }
     record(loop, count);
-    timer_wheel_run(&loop->timers, loop->now_ns);
     run_queued(loop);
+    timer_wheel_run(&loop->timers, loop->now_ns);
     release_dead(loop);
     return 0;
 }

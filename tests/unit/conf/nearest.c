@@ -123,6 +123,8 @@ Test(nearest, setting_is_found_for_a_slip)
         {"conect-timeout", "connect-timeout"},
         {"connect_timeout", "connect-timeout"},
         {"connecttimeout", "connect-timeout"},
+        {"connection-timeout", "connect-timeout"},
+        {"connecting-timeouts", NULL}, /* four letters are too many */
         {"idle-timout", "idle-timeout"},
         {"max-connection", "max-connections"},
         {"maxconnections", "max-connections"},

@@ -94,19 +94,22 @@ static struct addr numeric(const char *text)
     return endpoint.addr;
 }
 
-/* A program that listens on our own address, on a port that the kernel chose; IP:PORT is stored. */
+/* A program that listens on our own address, on a port that the kernel chose, and would share it; IP:PORT
+ * is stored. */
 static int strangers_listener(char text[ADDR_TEXT_BYTES])
 {
     char ip[INET_ADDRSTRLEN];
     char any_port[ADDR_TEXT_BYTES];
     struct addr addr;
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int on = 1;
 
     own_v4(ip);
     (void)snprintf(any_port, sizeof(any_port), "%s:1", ip);
     addr = numeric(any_port);
     addr_set_port(&addr, 0);
     cr_assert(fd >= 0);
+    cr_assert(setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) == 0);
     cr_assert(bind(fd, &addr.u.any, addr.len) == 0, "%s", strerror(errno));
     cr_assert(listen(fd, 1) == 0);
     cr_assert(sock_local_address(fd, &addr) == 0);
