@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Names the packages that are missing for the groups given, and installs them where that is allowed.
 #
-#   tools/deps.sh [build] [test] [check] [demo]     (default: build)
+#   tools/deps.sh [build] [test] [check] [demo] [tools]     (default: build)
 #
 # As root or with a sudo that asks no password, missing packages are installed with apt-get. Otherwise the command to
 # run is printed and the exit status is 1. Nothing missing: says nothing, and is done in milliseconds.
@@ -12,6 +12,9 @@ has_libc_headers() { [ -e /usr/include/stdio.h ]; }
 has_criterion() { pkg-config --exists criterion 2>/dev/null; }
 has_universal_ctags() { ctags --version 2>/dev/null | grep -q '^Universal Ctags'; }
 has() { command -v "$1" >/dev/null 2>&1; }
+# Servers are not on everybody's path.
+has_server() { PATH=$PATH:/usr/sbin:/sbin has "$1"; }
+has_postgres() { compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || has initdb; }
 
 missing=()
 # need PACKAGE TEST...: remembers the package when the test fails.
@@ -47,11 +50,29 @@ needs_demo() {
     need curl has curl
 }
 
+# The programs that tests/tools/run.sh puts sluice in front of.
+needs_tools() {
+    need curl has curl
+    need git has git
+    need iperf3 has iperf3
+    need memcached has memcached
+    need nginx has_server nginx
+    need openssh-client has ssh
+    need openssh-server has_server sshd
+    need openssl has openssl
+    need postgresql has_postgres
+    need redis-server has redis-server
+    need redis-tools has redis-benchmark
+    need rsync has rsync
+    need socat has socat
+    need wrk has wrk
+}
+
 for group in "${@:-build}"; do
     case $group in
-    build | test | check | demo) "needs_$group" ;;
+    build | test | check | demo | tools) "needs_$group" ;;
     *)
-        echo "tools/deps.sh: there is no group '$group'; known are build, test, check, demo" >&2
+        echo "tools/deps.sh: there is no group '$group'; known are build, test, check, demo, tools" >&2
         exit 2
         ;;
     esac

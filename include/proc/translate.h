@@ -13,8 +13,8 @@ struct sock_tuning translate_tuning(const struct settings *settings);
 struct relay_settings translate_relay(const struct settings *settings, const struct addr *source,
                                       size_t pipes_max);
 
-/** Looks up the user to run as, if one is configured, and whether we may become that user. 0, or the
- *  exit status after the problem was reported on `errors`. */
+/** Looks up the user to run as, if one is configured. 0, or the exit status after the problem was
+ *  reported on `errors`. */
 MUST_CHECK int translate_user(const struct settings *settings, struct identity *ret_identity,
                               FILE *errors);
 

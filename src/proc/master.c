@@ -437,6 +437,10 @@ static int prepare(struct master *master, const struct config *config)
         return status;
     }
     master->has_identity = settings->user[0] != '\0';
+    if (master->has_identity && !identity_is_possible(&master->identity)) {
+        (void)fprintf(stderr, "sluice: --user: only root can run as \"%s\"\n", settings->user);
+        return EXIT_STATUS_FAILURE;
+    }
     master->has_source = translate_source(settings, &master->source);
     status = check_source(master, &tuning);
     if (status != EXIT_STATUS_OK) {

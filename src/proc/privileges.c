@@ -21,6 +21,11 @@ int identity_find(const char *name, struct identity *ret_identity)
     return 0;
 }
 
+bool identity_is_possible(const struct identity *identity)
+{
+    return geteuid() == 0 || getuid() == identity->uid;
+}
+
 int identity_become(const struct identity *identity)
 {
     if (geteuid() != 0 && getuid() == identity->uid) {

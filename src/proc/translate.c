@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 struct sock_tuning translate_tuning(const struct settings *settings)
 {
@@ -53,10 +52,6 @@ int translate_user(const struct settings *settings, struct identity *ret_identit
     if (result < 0) {
         (void)fprintf(errors, "sluice: --user: can't look up \"%s\": %s\n", settings->user,
                       strerror(-result));
-        return EXIT_STATUS_FAILURE;
-    }
-    if (geteuid() != 0 && getuid() != ret_identity->uid) {
-        (void)fprintf(errors, "sluice: --user: only root can run as \"%s\"\n", settings->user);
         return EXIT_STATUS_FAILURE;
     }
     return EXIT_STATUS_OK;

@@ -121,10 +121,11 @@ static bool is_event(const char *line, const char *end, const char *event)
 {
     static const char json[] = "\"event\":\"";
     bool is_json = line[0] == '{';
-    const char *word = is_json ? strstr(line, json) : strchr(line, ' ');
+    const char *word = is_json ? memmem(line, (size_t)(end - line), json, sizeof(json) - 1)
+                               : memchr(line, ' ', (size_t)(end - line));
     size_t len = strlen(event);
 
-    if (word == NULL || word >= end) {
+    if (word == NULL) {
         return false;
     }
     word += is_json ? sizeof(json) - 1 : 1;

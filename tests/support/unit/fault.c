@@ -1,5 +1,5 @@
-/* One table of armed faults, one array of notes. Each wrapper asks the table (consult), makes the real
- * call unless the answer is there already, and takes a note. */
+/* One table of armed faults, one array of notes. Each wrapper asks the table (consult), makes the
+ * real call unless the answer is there already, and takes a note. */
 #include "support/unit/fault.h"
 
 #include "base/clock.h"

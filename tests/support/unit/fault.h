@@ -1,9 +1,9 @@
-/* Test support: the seam under the relay. Every function of net/sys.h is wrapped at link time; unless a
- * fault is armed the wrapper only takes notes and calls the real one.
+/* Test support: the seam under the relay. Every function of net/sys.h is wrapped at link time;
+ * unless a fault is armed the wrapper only takes notes and calls the real one.
  *
  * What may be injected under edge-triggered epoll (reliability.md, 4.1): short counts, which really
- * move that many bytes; resource and hard errors. -EAGAIN is a lie, after which no edge would come, so
- * a test that tells it must set the ready bit again itself (lane.h does).
+ * move that many bytes; resource and hard errors. -EAGAIN is a lie, after which no edge would come,
+ * so a test that tells it must set the ready bit again itself (lane.h does).
  *
  * Faults and notes are state of the test's own process. */
 #ifndef SUPPORT_UNIT_FAULT_H
@@ -61,8 +61,9 @@ void fault_clear(void);
 /** Forgets the faults only. */
 void fault_disarm(void);
 
-/* A fault applies to calls of this kind on `fd` (ANY_FD: on any), counted from the moment it is armed:
- * to the nth (from 1) and those behind it, `times` in all. Of several, the one armed first wins. */
+/* A fault applies to calls of this kind on `fd` (ANY_FD: on any), counted from the moment it is
+ * armed: to the nth (from 1) and those behind it, `times` in all. Of several, the one armed first
+ * wins. */
 
 /** The call is not made; it fails with errno `error`. */
 void fault_fail(enum call call, int fd, uint32_t nth, uint32_t times, int error);

@@ -1,5 +1,5 @@
-/* The checks ask the kernel with calls of their own, past the seam, so that they neither meet the faults
- * nor show up in the notes. */
+/* The checks ask the kernel with calls of their own, past the seam, so that they neither meet the
+ * faults nor show up in the notes. */
 #include "support/unit/lane.h"
 
 #include "base/macros.h"

@@ -2,8 +2,9 @@
  *
  *     writer ===> source  --[ flow ]-->  target ===> reader
  *
- * The test is both peers. Ready bits are set by hand: lane_write(), lane_shut() and lane_read() set the
- * bit that epoll's edge would set. lane_step() holds the flow to its promises after every single step:
+ * The test is both peers. Ready bits are set by hand: lane_write(), lane_shut() and lane_read() set
+ * the bit that epoll's edge would set. lane_step() holds the flow to its promises after every
+ * single step:
  *
  *  - it rests if and only if the park rule lets it;
  *  - no byte is lost or doubled between the kernel's queues and the flow's counters;
@@ -22,7 +23,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/** What the socket pairs are. A unix pair is exact: what one end wrote, the other can read at once. */
+/** What the socket pairs are. A unix pair is exact: what one end wrote, the other can read at
+ *  once. */
 enum lane_kind { LANE_UNIX, LANE_TCP, LANE_KINDS };
 
 enum { LANE_PIPES_MAX = 4, LANE_BUFFERS_MAX = 4 };
@@ -82,10 +84,12 @@ enum flow_outcome lane_step(struct lane *lane);
 enum flow_outcome lane_pump(struct lane *lane);
 /** Steps and reads until the flow is over and the reader has all that it gets. */
 void lane_finish(struct lane *lane);
-/** Writes and steps until the target takes no more: the flow then holds bytes, the source is empty. */
+/** Writes and steps until the target takes no more: the flow then holds bytes, the source is
+ *  empty. */
 void lane_stall(struct lane *lane);
 
-/** The reader got every byte written and FIN behind it, FIN went out once, and nothing is borrowed. */
+/** The reader got every byte written and FIN behind it, FIN went out once, and nothing is
+ *  borrowed. */
 void lane_expect_complete(struct lane *lane);
 
 /** Descriptors that this process has open. */

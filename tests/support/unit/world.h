@@ -1,13 +1,14 @@
-/* Test support: a whole relay inside the test process, between clients and servers that the test plays
- * itself.
+/* Test support: a whole relay inside the test process, between clients and servers that the test
+ * plays itself.
  *
  *     leg (client) --- listener [ relay, loop ] --- leg (server)
  *
- * Everything is one thread: nothing moves in the relay but during world_turn(). Every wait is bounded.
- * The loop's clock can be moved ahead (fault_clock_advance), so no test waits for a time-out.
+ * Everything is one thread: nothing moves in the relay but during world_turn(). Every wait is
+ * bounded. The loop's clock can be moved ahead (fault_clock_advance), so no test waits for a
+ * time-out.
  *
- * After each turn the books are checked (sessions alive, records, counters); world_close() demands that
- * nothing is left: session, buffer, pipe, descriptor. */
+ * After each turn the books are checked (sessions alive, records, counters); world_close() demands
+ * that nothing is left: session, buffer, pipe, descriptor. */
 #ifndef SUPPORT_UNIT_WORLD_H
 #define SUPPORT_UNIT_WORLD_H
 
@@ -108,8 +109,8 @@ struct leg world_accept(struct world *world, size_t server, const struct leg *of
 /** A client and the server's end of its connection, through server 0. */
 void world_pair(struct world *world, struct leg *ret_client, struct leg *ret_server);
 
-/** Sends as much of `len` as the kernel takes at once; returns how much. A connection that takes nothing
- *  any more is marked as broken. */
+/** Sends as much of `len` as the kernel takes at once; returns how much. A connection that takes
+ *  nothing any more is marked as broken. */
 size_t leg_try_send(struct leg *leg, size_t len);
 /** Sends all of it, with turns as needed. */
 void leg_send(struct world *world, struct leg *leg, size_t len);
