@@ -2,8 +2,8 @@
  *
  *   a worker:  reserve | listeners | 2 per connection | 2 per pipe
  *
- * Every connection may use two pipes, which would be six descriptors each (reliability: the budget
- * that forgets the pipes fails first). But pipes are lent only while bytes are in flight, and a
+ * Every connection may use two pipes, which would be six descriptors each, and a budget that
+ * forgets the pipes fails first. But pipes are lent only while bytes are in flight, and a
  * flow without one copies; so pipes get a quarter of the connections' number, and no promise is
  * broken when they run out: 2.5 descriptors per connection. */
 #include "proc/limits.h"

@@ -68,8 +68,7 @@ struct master {
     uint64_t kill_ns; /* when workers that are still there are killed; TIMER_NEVER: not yet */
 };
 
-/* --- children
- * ----------------------------------------------------------------------------------- */
+/* --- children --- */
 
 static void ignore_signals(void)
 {
@@ -243,8 +242,7 @@ static void kill_workers(struct master *master)
     master->kill_ns = TIMER_NEVER;
 }
 
-/* --- stopping
- * ----------------------------------------------------------------------------------- */
+/* --- stopping --- */
 
 static void tell_workers(const struct master *master, enum control command)
 {
@@ -310,8 +308,7 @@ static void on_signal(struct master *master, int number)
     }
 }
 
-/* --- the loop
- * ----------------------------------------------------------------------------------- */
+/* --- the loop --- */
 
 static uint64_t next_due_ns(const struct master *master)
 {
@@ -360,8 +357,7 @@ static void serve(struct master *master)
     }
 }
 
-/* --- start and end
- * ------------------------------------------------------------------------------ */
+/* --- start and end --- */
 
 /* What all workers are told; index, pipes and shares are added for each. */
 static void prepare_start(struct master *master, const struct settings *settings)

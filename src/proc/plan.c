@@ -31,8 +31,7 @@ static void *grow(void *array, size_t len, size_t element_bytes)
     return grown;
 }
 
-/* --- looking up names
- * --------------------------------------------------------------------------- */
+/* --- looking up names --- */
 
 /* The addresses of an endpoint that names one: `ret_status` is an exit status when there is
  * none. */
@@ -112,8 +111,7 @@ static int make_listener(struct plan *plan, const struct config_listener *from, 
     return status;
 }
 
-/* --- no target may be a listener
- * ---------------------------------------------------------------- */
+/* --- no target may be a listener --- */
 
 /* True when `addr` is an address of this machine, so that connecting to it stays here. */
 static bool is_local(const struct addr *addr)
@@ -212,8 +210,7 @@ int plan_make(const struct config *config, struct plan *plan, FILE *errors)
     return worse(status, check_loops(plan, errors));
 }
 
-/* --- listening
- * ---------------------------------------------------------------------------------- */
+/* --- listening --- */
 
 static const char *advice(const struct addr *addr, int error)
 {

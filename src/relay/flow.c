@@ -34,9 +34,10 @@
  * It does not close sockets, know timeouts or retries: session.c does (read it next). Tests:
  * tests/unit/relay/flow.c, with socket pairs and ready bits set by hand.
  *
- * Measured 2026-11-22 (Linux 6.18, loopback): a small message costs 17.5 us of CPU by copy and 20 %
- * more by splice; a GB costs 730 ms by copy and 410 ms by splice. Hence two engines: a flow starts
- * with copy, and a read that fills the whole buffer shows that it is bulk. */
+ * Measured 2026-11-22 (Linux 6.18, loopback) with a bare relay of a hundred lines, before this was
+ * written: a small message costs 17.5 us of CPU by copy and about a tenth more by splice; a GB costs
+ * 730 ms by copy and 410 ms by splice. Hence two engines: a flow starts with copy, and a read that
+ * fills the whole buffer shows that it is bulk. */
 #include "relay/flow.h"
 
 #include "base/check.h"
@@ -116,7 +117,7 @@ static bool is_refusal(ssize_t result)
     return result == -EINVAL || result == -ENOSYS || result == -EPERM || result == -EOPNOTSUPP;
 }
 
-/* --- taking from the source ------------------------------------------------------------------- */
+/* --- taking from the source --- */
 
 static void took(struct flow *flow, size_t len)
 {
@@ -252,7 +253,7 @@ static enum move fill(struct flow *flow, struct io *source, struct flow_supplies
                           : fill_by_copy(flow, source, supplies);
 }
 
-/* --- giving to the target --------------------------------------------------------------------- */
+/* --- giving to the target --- */
 
 static enum move target_took_none(struct flow *flow, struct io *target, ssize_t result,
                                   struct flow_supplies *supplies)
@@ -374,7 +375,7 @@ static void finish_if_drained(struct flow *flow, struct io *target, struct flow_
     set_state(flow, FLOW_FINISHED);
 }
 
-/* --- the step --------------------------------------------------------------------------------- */
+/* --- the step --- */
 
 bool flow_may_rest(const struct flow *flow, const struct io *source, const struct io *target)
 {

@@ -86,7 +86,7 @@ static uint64_t now_ns(const struct session *session)
     return session->relay->loop->now_ns;
 }
 
-/* --- the end ---------------------------------------------------------------------------------- */
+/* --- the end --- */
 
 static void count_end(const struct session *session, const struct record *record)
 {
@@ -141,7 +141,7 @@ static void close_session(struct session *session, enum reason reason, int error
     relay->on_ended(relay->owner, &record);
 }
 
-/* --- an abnormal end: deliver, then reset ----------------------------------------------------- */
+/* --- an abnormal end: deliver, then reset --- */
 
 /* How long a peer may make no progress with what is being delivered to it. */
 static uint64_t ending_patience_ns(const struct session *session)
@@ -241,7 +241,7 @@ void session_end(struct session *session, enum reason reason, bool deliver)
     close_session(session, reason, verdict_error(session));
 }
 
-/* --- relaying --------------------------------------------------------------------------------- */
+/* --- relaying --- */
 
 /* Takes a pending error off a socket at first sight, before a send or recv of the other flow can
  * consume it and leave an end that looks like FIN. */
@@ -430,7 +430,7 @@ static void on_idle_timer(struct session *session)
     session_end(session, session->half_closed ? REASON_FIN_TIMEOUT : REASON_IDLE_TIMEOUT, false);
 }
 
-/* --- connecting, and the events of all phases ------------------------------------------------- */
+/* --- connecting, and the events of all phases --- */
 
 static void connected(struct session *session, enum connect_outcome outcome)
 {

@@ -25,7 +25,7 @@
 
 enum { KIB = 1024, MIB = 1024 * KIB, CONNECTIONS = 3 };
 
-/* --- the options of both legs ------------------------------------------------------------------- */
+/* --- the options of both legs --- */
 
 struct expectation {
     char option[32]; /* one option of sluice and its value; "": none */
@@ -223,7 +223,7 @@ Test(accept_options, take_a_v4_mapped_address_for_ipv4)
     proxy_finish(&proxy, 1);
 }
 
-/* --- an urgent byte ----------------------------------------------------------------------------- */
+/* --- an urgent byte --- */
 
 static int start_with_mode(struct proxy *proxy, const char *mode)
 {

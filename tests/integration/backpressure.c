@@ -119,7 +119,7 @@ static void expect_no_cpu(const struct proxy *proxy, unsigned wait_ms, uint64_t 
               wait_ms);
 }
 
-/* --- readers that never read ---------------------------------------------------------------------- */
+/* --- readers that never read --- */
 
 enum { STUCK = 200 };
 
@@ -216,7 +216,7 @@ Test(backpressure, holds_a_bounded_number_of_bytes_for_readers_that_never_read)
     }
 }
 
-/* --- slow readers and the idle timer -------------------------------------------------------------- */
+/* --- slow readers and the idle timer --- */
 
 enum { SLOW_LEN = 512 * KIB };
 
@@ -287,7 +287,7 @@ Test(backpressure, takes_a_reader_that_has_stopped_for_an_idle_one)
     proxy_finish(&proxy, 1);
 }
 
-/* --- fairness ------------------------------------------------------------------------------------- */
+/* --- fairness --- */
 
 struct elephant {
     int source;
@@ -388,7 +388,7 @@ Test(backpressure, lets_small_messages_past_a_large_transfer)
     }
 }
 
-/* --- wake-ups that must not be lost --------------------------------------------------------------- */
+/* --- wake-ups that must not be lost --- */
 
 static void send_and_expect(int from, int to, uint64_t key, uint64_t offset, uint64_t len)
 {

@@ -77,7 +77,7 @@ static void unix_path(char path[64], const char *what)
     (void)snprintf(path, 64, "/tmp/sluice-%d-%s", (int)getpid(), what);
 }
 
-/* --- what can be told without looking anything up --------------------------------------------- */
+/* --- what can be told without looking anything up --- */
 
 struct mistake {
     const char *arguments[ARGUMENTS];
@@ -291,7 +291,7 @@ Test(command_line, shows_all_mistakes_in_one_run)
                "expected a port from 1 to 65535\n");
 }
 
-/* --- help, version, and the printed configuration --------------------------------------------- */
+/* --- help, version, and the printed configuration --- */
 
 /* -h goes to standard output, succeeds, and names every setting with its default. */
 Test(command_line, help_lists_every_setting)
@@ -468,7 +468,7 @@ Test(command_line, check_needs_no_privilege)
     }
 }
 
-/* --- names and loops -------------------------------------------------------------------------- */
+/* --- names and loops --- */
 
 /* A name that does not resolve is a configuration error (78); if only the resolver can't say, it
  * may be right tomorrow (1). Both as target and as listener, and both are shown. */
@@ -532,7 +532,7 @@ Test(command_line, refuses_a_target_that_is_a_listener)
     }
 }
 
-/* --- addresses that can't be had -------------------------------------------------------------- */
+/* --- addresses that can't be had --- */
 
 /* A taken port is refused, also one that its owner shares by SO_REUSEPORT: half of the connections
  * would go to the other program. */
@@ -669,7 +669,7 @@ Test(command_line, refuses_another_user_when_not_started_as_root)
     forget_log(&proxy);
 }
 
-/* --- unix sockets ----------------------------------------------------------------------------- */
+/* --- unix sockets --- */
 
 /* A path whose directory is missing or not writable gives the reason. */
 Test(command_line, says_why_a_path_cannot_be_used)

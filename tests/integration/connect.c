@@ -516,7 +516,7 @@ ParameterizedTest(int *mode, connect, loses_no_byte_of_a_client_while_servers_ar
     proxy_finish(&proxy, 1);
 }
 
-/* --- local ports ------------------------------------------------------------------------------ */
+/* --- local ports --- */
 
 /* A socket with a local port of its own, so that it needs none of the few that sluice is left with. */
 static int new_client(uint16_t port)

@@ -127,7 +127,7 @@ static void expect_record(struct proxy *proxy, size_t index, enum order order, u
     }
 }
 
-/* --- the matrix --------------------------------------------------------------------------------- */
+/* --- the matrix --- */
 
 struct cell {
     char mode[8];
@@ -290,7 +290,7 @@ Test(data, is_spliced_when_it_is_bulk)
     }
 }
 
-/* --- small pieces ------------------------------------------------------------------------------- */
+/* --- small pieces --- */
 
 static uint64_t now_us(void)
 {
@@ -389,7 +389,7 @@ Test(data, arrives_through_tiny_socket_buffers)
     }
 }
 
-/* --- more than 32 bits of it -------------------------------------------------------------------- */
+/* --- more than 32 bits of it --- */
 
 enum { BLOCK_BYTES = MIB, BLOCK_HEAD_BYTES = 4 * KIB };
 
@@ -505,7 +505,7 @@ Test(data, arrives_and_is_counted_beyond_32_bits, .timeout = 60)
     proxy_finish(&proxy, 1);
 }
 
-/* --- unix sockets ------------------------------------------------------------------------------- */
+/* --- unix sockets --- */
 
 /* Names of this process only: "@..." or a path. */
 static void unix_name(char name[64], const char *role, bool is_abstract)
@@ -570,7 +570,7 @@ Test(data, arrives_through_unix_sockets_with_abstract_names)
     }
 }
 
-/* --- system calls that fail in mid-life --------------------------------------------------------- */
+/* --- system calls that fail in mid-life --- */
 
 /* strace(1), attached to the worker, so that it can be taken off again before the oracles look. */
 struct tracer {

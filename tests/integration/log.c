@@ -22,7 +22,7 @@
 
 enum { BACKLOG = 1024, UP_BYTES = 3000, DOWN_BYTES = 70000 };
 
-/* --- reading JSON logs ------------------------------------------------------------------------ */
+/* --- reading JSON logs --- */
 
 /* Reads the whole log; the last close record is left in `json`. The number of lines. */
 static size_t read_all_json(const struct proxy *proxy, struct json *json)
@@ -41,7 +41,7 @@ static size_t read_all_json(const struct proxy *proxy, struct json *json)
     return lines;
 }
 
-/* --- records ---------------------------------------------------------------------------------- */
+/* --- records --- */
 
 /* Every field of a close record, in its order (design, 7). */
 static const char *const record_keys[] = {
@@ -257,7 +257,7 @@ Test(log, escapes_names_in_both_formats)
     }
 }
 
-/* --- events ----------------------------------------------------------------------------------- */
+/* --- events --- */
 
 /* The start says every listener with all of its targets, and the number of workers. */
 Test(log, the_start_says_what_is_served)
@@ -397,7 +397,7 @@ Test(log, none_writes_process_events_only)
     expect_stopped(&proxy, 0, PAIRS);
 }
 
-/* --- readers that do not read ----------------------------------------------------------------- */
+/* --- readers that do not read --- */
 
 /* A unix listener and a unix server with names that escape to a multiple of their length: each
  * record is about 2 KiB, so that the log's pipe is full after some hundred connections. */
@@ -422,6 +422,8 @@ static void wordy_listen(struct wordy *wordy)
     wordy->origin = peer_listen_unix(wordy->server);
 }
 
+enum { BURST = 100, TOO_MANY = 6 * BURST };
+
 static struct pair wordy_open(const struct wordy *wordy)
 {
     struct pair pair = {.client = peer_connect_unix(wordy->listener)};
@@ -440,17 +442,33 @@ static void wordy_connect(const struct wordy *wordy, size_t count)
     }
 }
 
-/* Enough for the log's pipe (1 MiB), the monitor's hands, and a stderr pipe of one page. */
-enum { TOO_MANY = 900 };
+/* Ends many connections within one turn of the worker: their records are written in batches. */
+static void wordy_burst(const struct wordy *wordy, pid_t worker)
+{
+    struct pair pairs[BURST];
 
-/* Starts sluice with a stderr that takes one page, and fills everything up to there. */
+    for (size_t i = 0; i < BURST; i++) {
+        pairs[i] = wordy_open(wordy);
+        pair_exchange(&pairs[i], i);
+    }
+    freeze(worker);
+    for (size_t i = 0; i < BURST; i++) {
+        pair_close(&pairs[i]);
+    }
+    thaw(worker);
+}
+
+/* Starts sluice with a stderr that takes one page, and fills everything up to there: the log's pipe
+ * (1 MiB), the monitor's hands, and the page. */
 static void start_and_fill(struct proxy *proxy, struct wordy *wordy)
 {
     wordy_listen(wordy);
     proxy_init(proxy);
-    proxy_start(proxy, (const char *const[]){wordy->pair, NULL});
+    proxy_start(proxy, (const char *const[]){wordy->pair, "--log", "json", NULL});
     cr_assert(fcntl(proxy->log_fd, F_SETPIPE_SZ, 4096) == 4096, "%s", strerror(errno));
-    wordy_connect(wordy, TOO_MANY);
+    for (int i = 0; i < TOO_MANY / BURST; i++) {
+        wordy_burst(wordy, only_worker(proxy));
+    }
 }
 
 static uint64_t sum_dropped(struct proxy *proxy)
@@ -479,10 +497,12 @@ static size_t resume_reading(struct proxy *proxy, const struct wordy *wordy)
 }
 
 /* Nobody reads stderr: traffic goes on, lines that find no room are counted, and when reading
- * resumes, the log itself says how many are missing. Written and missing lines make the whole. */
+ * resumes, the log itself says how many are missing. Written and missing lines make the whole, and
+ * each written one is whole: where room ran out, no half line stays. */
 Test(log, a_reader_that_stops_holds_up_nobody)
 {
     static struct wordy wordy;
+    static struct json json;
     struct proxy proxy;
     size_t connections;
     uint64_t dropped;
@@ -493,6 +513,7 @@ Test(log, a_reader_that_stops_holds_up_nobody)
     connections += 3;
     peer_close(wordy.origin);
     cr_assert(proxy_stop(&proxy, SIGTERM) == 0);
+    (void)read_all_json(&proxy, &json);
     dropped = sum_dropped(&proxy);
     cr_assert(dropped > 0);
     cr_assert(proxy_number(&proxy, "end", 0, "log_lines_dropped") == dropped);
@@ -595,7 +616,7 @@ Test(log, a_reader_that_goes_away_changes_nothing)
     free(proxy.log);
 }
 
-/* --- started without stderr ------------------------------------------------------------------- */
+/* --- started without stderr --- */
 
 /* Starts sluice with descriptors `first` to 2 closed. There is no log to wait for, so the port
  * is. */
@@ -676,7 +697,7 @@ Test(log, no_socket_takes_the_place_of_stderr)
     }
 }
 
-/* --- several writers -------------------------------------------------------------------------- */
+/* --- several writers --- */
 
 /* Two workers write records of 2.5 KiB at the same time, in batches, while 300 connections end at
  * once, again and again: every line is one whole JSON object with all fields, and none is

@@ -64,7 +64,7 @@ static void close_all(const int fds[], size_t count)
     }
 }
 
-/* --- descriptors ------------------------------------------------------------------------------ */
+/* --- descriptors --- */
 
 /* The limit that leaves a process exactly `room` more descriptors. */
 static rlim_t limit_with_room(pid_t pid, int room)
@@ -306,7 +306,7 @@ Test(overload, refuses_a_limit_that_it_could_not_keep)
     }
 }
 
-/* --- pipes ------------------------------------------------------------------------------------ */
+/* --- pipes --- */
 
 static uid_t quota_user; /* for the functions that run in children */
 
@@ -408,7 +408,7 @@ Test(overload, copies_while_its_user_has_no_pipe_pages_left)
     proxy_finish(&proxy, connections);
 }
 
-/* --- max-connections -------------------------------------------------------------------------- */
+/* --- max-connections --- */
 
 static int compare_ms(const void *left, const void *right)
 {
@@ -588,7 +588,7 @@ Test(overload, refused_servers_are_no_shortage)
     proxy_finish(&proxy, CLIENTS);
 }
 
-/* --- storms ----------------------------------------------------------------------------------- */
+/* --- storms --- */
 
 /* OV-02, scaled: 2,000 clients connect at once, faster than anybody accepts. All are served. */
 Test(overload, serves_a_storm_of_connections)

@@ -10,6 +10,7 @@
 
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <grp.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -20,7 +21,7 @@
 
 enum { WAIT_MS = 30000, BACKLOG = 256 };
 
-/* --- deaths ----------------------------------------------------------------------------------- */
+/* --- deaths --- */
 
 static bool is_lost(enum peer_end end)
 {
@@ -339,7 +340,7 @@ Test(processes, leaves_no_zombies)
     proxy_finish(&proxy, 0);
 }
 
-/* --- who has what ----------------------------------------------------------------------------- */
+/* --- who has what --- */
 
 static int processors; /* for use_processors(), which takes no argument */
 
@@ -498,6 +499,14 @@ Test(processes, removes_its_own_socket_file_only)
     }
 }
 
+/* Started by a user with groups, as a login shell of root may have them. */
+static void join_groups(void)
+{
+    static const gid_t groups[] = {0, 1, 4};
+
+    (void)setgroups(sizeof(groups) / sizeof(groups[0]), groups);
+}
+
 /* SE-01: with --user, workers and monitor have no trace of root left: user and group in all four
  * forms, no other group, no capability; also after a respawn. The master keeps its own. */
 Test(processes, workers_and_monitor_give_up_root)
@@ -512,6 +521,7 @@ Test(processes, workers_and_monitor_give_up_root)
 
     need_root();
     proxy_init(&proxy);
+    proxy.in_child = join_groups;
     origin = peer_listen(proxy.ip, ORIGIN_PORT, BACKLOG);
     proxy_start_simple(&proxy, (const char *const[]){"--user", "nobody", "--workers", "2", NULL});
     cr_assert(proxy_worker_pids(&proxy, workers) == 2);

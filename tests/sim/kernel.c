@@ -58,7 +58,7 @@ uint64_t clock_realtime_ns(void)
     return kernel.now_ns;
 }
 
-/* --- queues of segments --------------------------------------------------------------------------- */
+/* --- queues of segments --- */
 
 static bool segments_push(struct segments *queue, struct segment segment, size_t max)
 {
@@ -86,7 +86,7 @@ static struct segment segments_take(struct segments *queue, uint32_t len)
     return taken;
 }
 
-/* --- descriptors and edges ------------------------------------------------------------------------ */
+/* --- descriptors and edges --- */
 
 int kernel_new(enum kernel_kind kind)
 {
@@ -165,7 +165,7 @@ static struct ksocket *socket_at(int fd, const char *call)
     return &kernel.fds[fd];
 }
 
-/* --- what the network does ------------------------------------------------------------------------ */
+/* --- what the network does --- */
 
 void kernel_receive(int fd, uint64_t key, uint64_t offset, uint32_t len)
 {
@@ -257,7 +257,7 @@ int kernel_arrive(int peer)
     return fd;
 }
 
-/* --- system calls: sockets ------------------------------------------------------------------------ */
+/* --- system calls: sockets --- */
 
 int sys_socket(int family)
 {
@@ -481,7 +481,7 @@ int sys_unacknowledged(int fd)
     return (int)socket->tx_queued + (socket->shut_write && !socket->fin_sent);
 }
 
-/* --- system calls: pipes -------------------------------------------------------------------------- */
+/* --- system calls: pipes --- */
 
 int sys_pipe(int fds[2])
 {
@@ -611,7 +611,7 @@ int sys_readable_bytes(int fd)
     return bytes;
 }
 
-/* --- system calls: close and epoll ---------------------------------------------------------------- */
+/* --- system calls: close and epoll --- */
 
 void sys_close(int fd)
 {

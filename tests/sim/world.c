@@ -62,7 +62,7 @@ static struct {
 
 struct world_seen world_seen;
 
-/* --- plans ---------------------------------------------------------------------------------------- */
+/* --- plans --- */
 
 /* Sizes from nothing to several buffers, small ones more often. */
 static uint64_t plan_size(void)
@@ -113,7 +113,7 @@ static void plan_faults(void)
     kernel.pipes_are_small = kernel_chance(50);
 }
 
-/* --- what can happen next ------------------------------------------------------------------------- */
+/* --- what can happen next --- */
 
 static struct side *side_of(int peer)
 {
@@ -317,7 +317,7 @@ static const struct target *pick(void *pool, struct tries *tries)
     return tries->made == TARGETS ? NULL : &world.targets[tries->made++];
 }
 
-/* --- the judge ------------------------------------------------------------------------------------ */
+/* --- the judge --- */
 
 static void on_ended(void *owner, const struct record *record)
 {
@@ -407,7 +407,7 @@ static void judge_leftovers(void)
     }
 }
 
-/* --- one run -------------------------------------------------------------------------------------- */
+/* --- one run --- */
 
 static bool is_over(void)
 {

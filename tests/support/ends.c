@@ -49,7 +49,7 @@ void pause_ms(long ms)
     (void)nanosleep(&pause, NULL);
 }
 
-/* --- the close record ------------------------------------------------------------------------- */
+/* --- the close record --- */
 
 void expect_reason(struct proxy *proxy, size_t index, const char *reason, const char *closed_by,
                    const char *how, const char *error)
@@ -101,7 +101,7 @@ void expect_stopped(struct proxy *proxy, size_t records, size_t connections)
     proxy->log = NULL;
 }
 
-/* --- the kernel's table ----------------------------------------------------------------------- */
+/* --- the kernel's table --- */
 
 struct tcp_row {
     struct in_addr local_ip;
@@ -336,7 +336,7 @@ void expect_broken(int fd)
               (unsigned)poller.revents, strerror(error));
 }
 
-/* --- processes and backlogs ------------------------------------------------------------------- */
+/* --- processes and backlogs --- */
 
 pid_t only_worker(const struct proxy *proxy)
 {

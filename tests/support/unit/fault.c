@@ -201,7 +201,7 @@ void fault_clock_advance(uint64_t duration_ns)
     clock_jumped = true;
 }
 
-/* --- what the wrappers share ------------------------------------------------------------------ */
+/* --- what the wrappers share --- */
 
 /* What a wrapper is to do. */
 struct verdict {
@@ -267,7 +267,7 @@ static int64_t take_note(enum call call, int fd, int64_t len, struct verdict ver
         return (type)take_note(call, fd, (int64_t)(asked_len), verdict, result);                   \
     } while (0)
 
-/* --- the wrappers ----------------------------------------------------------------------------- */
+/* --- the wrappers --- */
 
 int __real_sys_socket(int family);
 int __wrap_sys_socket(int family);

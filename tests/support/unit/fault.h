@@ -1,7 +1,7 @@
 /* Test support: the seam under the relay. Every function of net/sys.h is wrapped at link time;
  * unless a fault is armed the wrapper only takes notes and calls the real one.
  *
- * What may be injected under edge-triggered epoll (reliability.md, 4.1): short counts, which really
+ * What may be injected under edge-triggered epoll: short counts, which really
  * move that many bytes; resource and hard errors. -EAGAIN is a lie, after which no edge would come,
  * so a test that tells it must set the ready bit again itself (lane.h does).
  *

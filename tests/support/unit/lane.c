@@ -36,7 +36,7 @@ size_t count_open_fds(void)
     return count;
 }
 
-/* --- socket pairs ----------------------------------------------------------------------------- */
+/* --- socket pairs --- */
 
 static void set_option(int fd, int level, int name, int value)
 {
@@ -134,7 +134,7 @@ void lane_fini(struct lane *lane)
     cr_assert(count_open_fds() == lane->fds_before, "a descriptor was left open");
 }
 
-/* --- asking the kernel ------------------------------------------------------------------------ */
+/* --- asking the kernel --- */
 
 static short poll_now(int fd, short events, int wait_ms)
 {
@@ -152,7 +152,7 @@ static size_t queued(int fd)
     return (size_t)bytes;
 }
 
-/* --- the peers -------------------------------------------------------------------------------- */
+/* --- the peers --- */
 
 /* Bytes (and a FIN) of the writer that have not arrived at the source: of TCP when its window is
  * closed, or for a moment when the machine is busy. */
@@ -290,7 +290,7 @@ void lane_await(struct lane *lane, uint64_t total)
     }
 }
 
-/* --- the step and its oracles ----------------------------------------------------------------- */
+/* --- the step and its oracles --- */
 
 static bool was_lied_to(size_t notes_before, enum call copy, enum call splice)
 {

@@ -32,7 +32,7 @@ uint64_t world_deadline_ms(void)
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
-/* --- servers ---------------------------------------------------------------------------------- */
+/* --- servers --- */
 
 static struct addr loopback(void)
 {
@@ -131,7 +131,7 @@ size_t world_add_silent(struct world *world)
     return index;
 }
 
-/* --- the relay -------------------------------------------------------------------------------- */
+/* --- the relay --- */
 
 static const struct target *pick_in_order(void *context, struct tries *tries)
 {
@@ -287,7 +287,7 @@ struct session *world_session(struct world *world)
     return CONTAINER_OF(world->relay.live.next, struct session, live);
 }
 
-/* --- legs ------------------------------------------------------------------------------------- */
+/* --- legs --- */
 
 static void set_no_delay(int fd)
 {

@@ -24,7 +24,7 @@ static const char *format_name(enum line_format format)
     return format == LINE_JSON ? "json" : "text";
 }
 
-/* ---- helpers ---- */
+/* --- helpers --- */
 
 /* What every finished line owes, whatever was put in: it is valid, not too long, and one line of
  * printable ASCII; `context` says where a failure comes from. */
@@ -72,7 +72,7 @@ static void make_line(struct line *line, enum line_format format, const char *va
     line_end(line);
 }
 
-/* ---- promises ---- */
+/* --- promises --- */
 
 /* A line without a field is complete in both formats: byte by byte. */
 Test(line, without_fields_has_time_and_event)
@@ -418,7 +418,7 @@ Test(line, keeps_the_first_of_too_many_fields)
     }
 }
 
-/* ---- random lines ---- */
+/* --- random lines --- */
 
 enum { GIVEN_MAX = 40, VALUE_BYTES_MAX = 5000, RANDOM_LINES = 6000 };
 

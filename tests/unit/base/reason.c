@@ -7,7 +7,7 @@
 #include <signal.h>
 #include <string.h>
 
-/* The list of design.md, section 7, in the order of the enum: position and text are an interface
+/* The documented list, in the order of the enum: position and text are an interface
  * (metrics layout, dashboards), so the test has its own copy, with the manner beside it. */
 static const struct {
     enum reason reason;

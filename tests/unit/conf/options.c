@@ -67,7 +67,7 @@ static void assert_server(const struct config *config, size_t pool, size_t index
     cr_assert_str_eq(server->text, text);
 }
 
-/* ---- LISTEN=TARGET ---- */
+/* --- LISTEN=TARGET --- */
 
 /* Each pair is a listener with a pool of its own; targets stay in their order, and may repeat. */
 Test(options, pairs_become_listeners_with_pools)
@@ -204,7 +204,7 @@ Test(options, each_listen_address_comes_once)
     }
 }
 
-/* ---- options ---- */
+/* --- options --- */
 
 /* A setting takes its value from the same argument or from the next; the last one counts. */
 Test(options, settings_take_values_both_ways)
@@ -436,7 +436,7 @@ Test(options, short_options_choose_the_action)
     }
 }
 
-/* ---- help ---- */
+/* --- help --- */
 
 /* The help shows every setting as an option with its kind of value, its text and its default, and how
  * to write what is not an option; no line is wider than 120 columns. */

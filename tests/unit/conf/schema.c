@@ -89,7 +89,7 @@ static void assert_refused(const struct setting *setting, const char *value,
               expected);
 }
 
-/* ---- the table itself ---- */
+/* --- the table itself --- */
 
 /* Each row has its place in struct settings, no two share a byte, and no member is without a row. */
 Test(schema, rows_cover_the_settings_without_overlap)
@@ -169,7 +169,7 @@ Test(schema, choices_have_the_order_of_their_enums)
     cr_assert(words == ARRAY_LEN(cases), "a word has no row in this test");
 }
 
-/* ---- values ---- */
+/* --- values --- */
 
 /* Every default can be written down and is printed as it is written. */
 Test(schema, defaults_are_read_and_written_back)

@@ -97,7 +97,7 @@ static void assert_formats_as(const struct addr *addr, const char *expected)
     cr_assert_str_eq(text, expected);
 }
 
-/* ---- parsing ---- */
+/* --- parsing --- */
 
 /* Every address that may be written is understood: its family (as it counts, in the canonical form),
  * its port, and how it is printed again (which for the longer spellings is the short one). */
@@ -332,7 +332,7 @@ Test(addr, gives_unix_addresses_the_length_the_kernel_expects)
     cr_assert(parsed_addr("[::1]:80").len == sizeof(struct sockaddr_in6));
 }
 
-/* ---- printing ---- */
+/* --- printing --- */
 
 /* Addresses as the kernel hands them out, which no parser has seen: mapped, with a scope, unnamed,
  * without a terminating 0, of an unknown family. */
@@ -410,7 +410,7 @@ Test(addr, compact_form_is_canonical_and_prints_the_same)
     cr_assert_str_eq(text, "-");
 }
 
-/* ---- comparing ---- */
+/* --- comparing --- */
 
 /* Equal is what is the same socket to a peer, whatever the spelling; both ways round. */
 Test(addr, equal_means_the_same_socket)
@@ -599,7 +599,7 @@ Test(addr, any_aborts_on_another_family, .init = cr_redirect_stderr, .signal = S
     (void)addr_any(AF_UNIX, 80);
 }
 
-/* ---- properties ---- */
+/* --- properties --- */
 
 /* Random numeric addresses, with many zeros and with the mapped prefix among them. */
 static struct addr random_addr(uint64_t *random)

@@ -16,7 +16,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* ---- a name server ---- */
+/* --- a name server --- */
 
 enum { TYPE_A = 1, TYPE_AAAA = 28, RCODE_OK = 0, RCODE_SERVFAIL = 2, RCODE_NXDOMAIN = 3 };
 
@@ -179,7 +179,7 @@ static void start_server(void)
     cr_assert(pthread_detach(thread) == 0);
 }
 
-/* ---- tests ---- */
+/* --- tests --- */
 
 /* True when exactly the addresses of `texts`, separated by spaces, were found, in any order. */
 static void assert_found(const struct addr *addrs, int count, const char *texts)

@@ -166,7 +166,7 @@ Test(pipes, init_reports_that_memory_is_short, .disabled = ALLOCATOR_ABORTS)
     pipe_pool_fini(&pool);
 }
 
-/* ---- reuse ---- */
+/* --- reuse --- */
 
 /* The pipe that came back last goes out first (its memory is warm), and no descriptor is opened. */
 Test(pipes, returned_last_are_lent_first)
@@ -320,7 +320,7 @@ Test(pipes, fini_aborts_while_one_is_lent, .init = cr_redirect_stderr, .signal =
     pipe_pool_fini(&pool);
 }
 
-/* ---- when the kernel says no ---- */
+/* --- when the kernel says no --- */
 
 static void limit_descriptors(rlim_t count)
 {
@@ -416,7 +416,7 @@ Test(pipes, kept_are_lent_during_a_shortage)
     pipe_pool_fini(&pool);
 }
 
-/* ---- the page quota of a user (pipe(7), pipe-user-pages-soft) ---- */
+/* --- the page quota of a user (pipe(7), pipe-user-pages-soft) --- */
 
 enum { QUOTA_PAGES_MAX = 1 << 16, PIPES_HELD_MAX = 400 };
 

@@ -26,7 +26,7 @@ static const struct sock_tuning tuning = {
     .keepalive_idle_s = 61, .keepalive_interval_s = 16, .user_timeout_ms = 123456};
 static const struct sock_tuning no_tuning = {0};
 
-/* ---- addresses ---- */
+/* --- addresses --- */
 
 /* 127.x.y.z from the process id: tests that run at the same time have different ones. */
 static struct addr own_v4(uint16_t port)
@@ -90,7 +90,7 @@ static void assert_is(const struct addr *addr, const char *expected)
     cr_assert_str_eq(text, expected);
 }
 
-/* ---- sockets ---- */
+/* --- sockets --- */
 
 static size_t count_open_fds(void)
 {
@@ -202,7 +202,7 @@ static void close_pair(struct pair *pair)
     (void)close(pair->client);
 }
 
-/* ---- options ---- */
+/* --- options --- */
 
 /* `tuned`: with the numbers of `tuning`, otherwise with none. */
 static void assert_options(int fd, bool tuned, const char *what)
@@ -351,7 +351,7 @@ Test(sock, urgent_bytes_stay_in_the_stream)
     close_pair(&pair);
 }
 
-/* ---- how a connection ends ---- */
+/* --- how a connection ends --- */
 
 enum end { END_RESET, END_FIN };
 
@@ -497,7 +497,7 @@ Test(sock, reset_on_close_accepts_any_descriptor)
     (void)close(fd);
 }
 
-/* ---- the local end ---- */
+/* --- the local end --- */
 
 /* A configured source is bound without a port, so that one port can serve several destinations: the
  * kernel picks it at connect. */
@@ -607,7 +607,7 @@ Test(sock, local_address_reports_errors)
     assert_is(&addr, "127.0.0.1:80");
 }
 
-/* ---- what a socket tells ---- */
+/* --- what a socket tells --- */
 
 /* A failed connect is told once, as a positive errno, and gone then. */
 Test(sock, take_error_tells_a_failed_connect_once)

@@ -23,7 +23,7 @@ enum { WAIT_MS = 10000 }; /* no wait is longer: a hang is a failure */
 static const struct sock_tuning tuning = {
     .keepalive_idle_s = 61, .keepalive_interval_s = 16, .user_timeout_ms = 123456};
 
-/* ---- addresses ---- */
+/* --- addresses --- */
 
 /* 127.x.y.z from the process id: tests that run at the same time have different ones. */
 static struct addr own_v4(uint16_t port)
@@ -88,7 +88,7 @@ static struct addr address_of(int fd)
     return addr;
 }
 
-/* ---- sockets ---- */
+/* --- sockets --- */
 
 static size_t count_open_fds(void)
 {
@@ -180,7 +180,7 @@ static int accept_from(int listener)
     return fd;
 }
 
-/* ---- listening on TCP ---- */
+/* --- listening on TCP --- */
 
 /* Who listens on our port already, and whether our first socket is refused: always, also when the
  * other one would share (SO_REUSEPORT), and when one of both is a wildcard. */
@@ -403,7 +403,7 @@ Test(sock, listen_unix_aborts_on_a_tcp_address, .init = cr_redirect_stderr, .sig
     cr_assert(fd < 0);
 }
 
-/* ---- listening on unix sockets ---- */
+/* --- listening on unix sockets --- */
 
 /* A directory of this test's own, removed with what is in it. */
 static char directory[64];

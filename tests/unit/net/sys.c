@@ -121,7 +121,7 @@ static size_t fill(int fd)
     return sent;
 }
 
-/* ---- errors ---- */
+/* --- errors --- */
 
 /* Whatever fails says so with a negative errno: all calls on a descriptor that is none. */
 Test(sys, every_call_reports_a_negative_errno)
@@ -210,7 +210,7 @@ Test(sys, send_to_a_closed_peer_raises_no_signal)
     sys_close(fds[1]);
 }
 
-/* ---- flags ---- */
+/* --- flags --- */
 
 /* No descriptor blocks, and none is left open in a program that is started. */
 Test(sys, descriptors_are_non_blocking_and_close_on_exec)
@@ -297,7 +297,7 @@ Test(sys, calls_do_not_wait_on_blocking_sockets)
     }
 }
 
-/* ---- bytes ---- */
+/* --- bytes --- */
 
 /* Bytes go from a socket through a pipe to another socket, and the end of the stream is 0. */
 Test(sys, splice_moves_bytes_and_reports_the_end)
@@ -438,7 +438,7 @@ Test(sys, close_frees_the_descriptor)
     sys_close(fds[1]);
 }
 
-/* ---- epoll ---- */
+/* --- epoll --- */
 
 /* An event brings back the pointer it was registered with; edges are told once. */
 Test(sys, epoll_tells_an_edge_once_with_its_pointer)
@@ -494,7 +494,7 @@ Test(sys, epoll_forgets_a_shared_file_only_when_told)
     sys_close(epoll);
 }
 
-/* ---- interruptions ---- */
+/* --- interruptions --- */
 
 static volatile sig_atomic_t ticks;
 static int woken_by_tick = -1; /* gets a byte at the fifth tick */

@@ -127,7 +127,7 @@ static struct record empty_record(void)
                            .closed_by = CLOSED_BY_PROXY};
 }
 
-/* ---- records ---- */
+/* --- records --- */
 
 /* A record in text: every field in its order, unknown ones left out. */
 Test(log, record_is_written_as_text)
@@ -297,7 +297,7 @@ Test(log, hostile_paths_are_escaped, .init = start_text)
     cr_assert(strstr(bytes, " client_local=\"unix:/run/a\\nb\" ") != NULL, "%s", bytes);
 }
 
-/* ---- batches ---- */
+/* --- batches --- */
 
 /* Nothing is written before it has to be; then all lines go out in one write, in their order. */
 Test(log, lines_are_gathered_into_one_write, .init = start_text)
@@ -401,7 +401,7 @@ Test(log, overlong_record_is_cut_and_says_so)
     }
 }
 
-/* ---- when nobody reads ---- */
+/* --- when nobody reads --- */
 
 /* Fills the pipe, but for `left` writes. */
 static void fill_pipe(size_t left)

@@ -21,7 +21,7 @@ enum { ARGS_MAX = 8, ARG_BYTES = 256 };
 
 static const struct sock_tuning tuning = {.keepalive_idle_s = 60, .keepalive_interval_s = 15};
 
-/* ---- a plan from a command line ---- */
+/* --- a plan from a command line --- */
 
 struct made {
     struct options options;
@@ -76,7 +76,7 @@ static int listen_for(struct made *made, size_t workers)
     return status;
 }
 
-/* ---- addresses and sockets ---- */
+/* --- addresses and sockets --- */
 
 /* 127.x.y.z from the process id: tests that run at the same time have different ones. */
 static void own_v4(char text[INET_ADDRSTRLEN])
@@ -178,7 +178,7 @@ static void own_path(char path[64], const char *name)
     (void)unlink(path);
 }
 
-/* ---- making ---- */
+/* --- making --- */
 
 /* Numeric and unix addresses become listeners and targets as they are, in their order; `:PORT` becomes
  * the wildcard of both families. */
@@ -228,7 +228,7 @@ Test(plan, making_opens_nothing)
     cr_assert(!is_there("/nowhere/x"));
 }
 
-/* ---- loops ---- */
+/* --- loops --- */
 
 static void assert_status(const char *args, int status)
 {
@@ -387,7 +387,7 @@ Test(plan, refuses_its_own_listener_with_a_needless_scope)
     assert_status("[::1%lo]:80=[::1]:80", EXIT_STATUS_CONFIG);
 }
 
-/* ---- listening ---- */
+/* --- listening --- */
 
 /* Each worker has a TCP socket of its own for each listener, and all workers share a unix socket. */
 Test(plan, opens_a_socket_for_each_worker)

@@ -14,7 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* ---- a name server ---- */
+/* --- a name server --- */
 
 enum { RCODE_OK = 0, RCODE_SERVFAIL = 2, RCODE_NXDOMAIN = 3 };
 
@@ -92,7 +92,7 @@ static void start_server(void)
     cr_assert(pthread_detach(thread) == 0);
 }
 
-/* ---- a plan from a command line ---- */
+/* --- a plan from a command line --- */
 
 struct made {
     struct options options;
@@ -139,7 +139,7 @@ static void assert_targets(const struct plan_pool *pool, size_t from, size_t cou
     }
 }
 
-/* ---- tests ---- */
+/* --- tests --- */
 
 /* Every address of a name is a target, in the name's place among the others, and has the name that the
  * user wrote. */

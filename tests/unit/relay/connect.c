@@ -44,7 +44,7 @@ static void expect_success(struct leg *client, size_t index)
     world_close(&world);
 }
 
-/* --- refused ---------------------------------------------------------------------------------- */
+/* --- refused --- */
 
 /* A refusal by TCP comes as an event, one by a unix socket at once; either way the next server is
  * tried, with all that the client said meanwhile. */
@@ -102,7 +102,7 @@ Test(connect, ends_without_a_server)
     world_close(&world);
 }
 
-/* --- no answer -------------------------------------------------------------------------------- */
+/* --- no answer --- */
 
 /* A server that never answers costs connect-timeout, no less; then the next one has its turn, with
  * a time-out of its own. */
@@ -175,7 +175,7 @@ Test(connect, ends_when_the_client_resets_meanwhile)
     }
 }
 
-/* --- unix sockets ----------------------------------------------------------------------------- */
+/* --- unix sockets --- */
 
 /* A unix server whose queue is full says so at once, and no event tells when there is room: the
  * attempt is repeated by timer, as the same attempt, until it works. */
@@ -270,7 +270,7 @@ Test(connect, notices_that_a_full_unix_server_has_gone)
     world_close(&world);
 }
 
-/* --- errors ----------------------------------------------------------------------------------- */
+/* --- errors --- */
 
 struct naming {
     int error;
@@ -396,7 +396,7 @@ Test(connect, opens_a_socket_of_the_servers_family)
     }
 }
 
-/* --- meeting oneself -------------------------------------------------------------------------- */
+/* --- meeting oneself --- */
 
 /* A loopback connect whose local port is the very port it connects to succeeds against itself. Here
  * it is made to happen, by binding the source to the server's address; it counts as refused. */
@@ -433,7 +433,7 @@ Test(connect, does_not_use_a_connection_whose_address_it_can_not_learn)
     expect_success(&client, 1);
 }
 
-/* --- servers that break at once --------------------------------------------------------------- */
+/* --- servers that break at once --- */
 
 /* A server that accepts and resets before sluice has looked was reached: what it said meanwhile was
  * received before the reset, so it is delivered, and then the reset; whether it said anything or

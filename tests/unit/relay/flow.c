@@ -266,7 +266,7 @@ Test(flow, loses_nothing_when_small_segments_use_up_the_slots)
     }
 }
 
-/* --- the budget ------------------------------------------------------------------------------- */
+/* --- the budget --- */
 
 /* Peers without end: whenever the flow turns to one of them, it is ready. */
 static void refill(void *context)
@@ -341,7 +341,7 @@ Test(flow, returns_has_more_after_a_bounded_number_of_calls)
     }
 }
 
-/* --- memory between steps --------------------------------------------------------------------- */
+/* --- memory between steps --- */
 
 /* An idle flow owns neither a buffer nor a pipe, in any mode and whatever it did before. */
 Test(flow, holds_nothing_when_it_holds_no_bytes)
@@ -386,7 +386,7 @@ Test(flow, holds_a_bounded_number_of_bytes)
     }
 }
 
-/* --- giving up -------------------------------------------------------------------------------- */
+/* --- giving up --- */
 
 /* flow_stop(): what the channel holds is passed on, what the source still has is not read, and the
  * flow fails without FIN. */
@@ -478,7 +478,7 @@ Test(flow, never_gives_a_dirty_pipe_back_to_the_pool)
     lane_fini(&lane);
 }
 
-/* --- urgent bytes, engines, counters ---------------------------------------------------------- */
+/* --- urgent bytes, engines, counters --- */
 
 static void write_urgent_byte(struct lane *lane)
 {

@@ -32,7 +32,7 @@ static void scenario(struct lane *lane)
     lane_finish(lane);
 }
 
-/* --- the N-th call, for every N --------------------------------------------------------------- */
+/* --- the N-th call, for every N --- */
 
 /* Counts, lies and shortages change nothing for the peers: the scenario is run with the first call
  * hit, then the second, and so on until there is no N-th call any more. */
@@ -159,7 +159,7 @@ Test(flow, fails_without_fin_on_a_hard_error_at_every_call)
     }
 }
 
-/* --- random faults ---------------------------------------------------------------------------- */
+/* --- random faults --- */
 
 static void arm_at_random(uint64_t *seed)
 {
@@ -237,7 +237,7 @@ Test(flow, keeps_its_promises_in_random_histories)
     }
 }
 
-/* --- shortages -------------------------------------------------------------------------------- */
+/* --- shortages --- */
 
 /* Without a buffer nothing can be read, and no edge will tell when there is one: the flow says that
  * it starves, keeps the bit, and goes on when a buffer is back. */
@@ -326,7 +326,7 @@ Test(flow, splices_through_a_pipe_that_the_kernel_would_not_enlarge)
     lane_fini(&lane);
 }
 
-/* --- splice refused with bytes in the pipe ---------------------------------------------------- */
+/* --- splice refused with bytes in the pipe --- */
 
 enum { PIPED_BYTES = 150000 };
 
@@ -415,7 +415,7 @@ Test(flow, fails_when_splice_moves_nothing_out_of_a_full_pipe)
     lane_fini(&lane);
 }
 
-/* --- errors and the end of the stream --------------------------------------------------------- */
+/* --- errors and the end of the stream --- */
 
 /* recv(2) says 0 after the other direction took the socket's error: no FIN then. EPIPE is the
  * exception, since the kernel keeps it for a reset that came after FIN. */

@@ -48,7 +48,7 @@ static void wait_for_retry(void)
     world_idle(&world, 2);
 }
 
-/* --- accepting -------------------------------------------------------------------------------- */
+/* --- accepting --- */
 
 /* One event, many connections: all are accepted, some in each turn, so that the established ones do
  * not wait for the whole queue. */
@@ -112,7 +112,7 @@ Test(listener, sets_no_option_on_an_accepted_socket)
     world_close(&world);
 }
 
-/* --- errors ----------------------------------------------------------------------------------- */
+/* --- errors --- */
 
 /* Errors of a connection that is gone again (accept(2)) do not touch the next one in the queue,
  * which has no event of its own: it is served in the same turn, and the error is counted. */
@@ -218,7 +218,7 @@ Test(listener, records_a_client_for_which_epoll_has_no_room)
     }
 }
 
-/* --- limits ----------------------------------------------------------------------------------- */
+/* --- limits --- */
 
 /* At max-connections new clients wait in the kernel's queue, unaccepted; the established ones go
  * on; with each end the next one is served, in order. The pause is told, with error 0. */
@@ -262,7 +262,7 @@ Test(listener, meets_no_shortage_when_many_sessions_end_at_once)
     world_close(&world);
 }
 
-/* --- several listeners ------------------------------------------------------------------------ */
+/* --- several listeners --- */
 
 static int listen_again(struct addr *ret_address)
 {
@@ -301,7 +301,7 @@ Test(listener, resumes_all_that_have_paused)
     world_close(&world);
 }
 
-/* --- start and end ---------------------------------------------------------------------------- */
+/* --- start and end --- */
 
 /* A listener that can't be registered closes its socket and is not in the relay's list. */
 Test(listener, owns_its_socket_even_if_it_can_not_start)

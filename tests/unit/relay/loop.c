@@ -107,7 +107,7 @@ static void tear_down(void)
 
 TestSuite(loop, .init = set_up, .fini = tear_down);
 
-/* --- registration ----------------------------------------------------------------------------- */
+/* --- registration --- */
 
 /* One epoll_ctl for the life of a descriptor, for both directions and edge-triggered, however much
  * traffic there is. */
@@ -228,7 +228,7 @@ Test(loop, adds_to_what_is_known)
     cr_assert(probe.ready_seen == (IO_READABLE | IO_URGENT | IO_WRITABLE));
 }
 
-/* --- order ------------------------------------------------------------------------------------ */
+/* --- order --- */
 
 /* All of a batch is recorded before any task runs: each of two tasks, whichever is first, already
  * sees what the other's descriptor got in the same batch. */
@@ -340,7 +340,7 @@ Test(loop, serves_more_descriptors_than_a_batch_holds)
     }
 }
 
-/* --- timers and waiting ----------------------------------------------------------------------- */
+/* --- timers and waiting --- */
 
 struct alarm {
     struct timer timer;
@@ -493,7 +493,7 @@ Test(loop, survives_without_an_epoll_instance)
     cr_assert(fault_count(CALL_CLOSE, ANY_FD) == 0);
 }
 
-/* --- the end of tasks ------------------------------------------------------------------------- */
+/* --- the end of tasks --- */
 
 /* An owner on the heap, so that a sanitizer sees any use of it after its release. */
 struct mortal {
@@ -624,7 +624,7 @@ Test(loop, releases_the_dead_at_its_end)
     cr_assert(released == 1);
 }
 
-/* --- shared open files ------------------------------------------------------------------------ */
+/* --- shared open files --- */
 
 /* Another process that holds the same open file, as the master does with listening sockets. */
 static pid_t hold_in_child(void)

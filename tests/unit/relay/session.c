@@ -22,7 +22,7 @@ static const enum splice_mode modes[] = {SPLICE_NEVER, SPLICE_ALWAYS, SPLICE_AUT
 
 static struct world world;
 
-/* --- clean ends ------------------------------------------------------------------------------- */
+/* --- clean ends --- */
 
 static uint16_t port_of(int fd, bool peer)
 {
@@ -300,7 +300,7 @@ Test(session, keeps_connections_apart)
     world_close(&world);
 }
 
-/* --- at rest ---------------------------------------------------------------------------------- */
+/* --- at rest --- */
 
 /* A session at rest, fresh or after traffic or half-closed, owns two sockets and one timer, and
  * when its task is run for no reason it makes no system call. */
@@ -373,7 +373,7 @@ Test(session, costs_nothing_while_nothing_happens)
     world_close(&world);
 }
 
-/* --- time-outs -------------------------------------------------------------------------------- */
+/* --- time-outs --- */
 
 static void expect_timeout(struct leg *client, struct leg *server, enum reason reason)
 {

@@ -46,7 +46,7 @@ static void close_world(struct leg *client, struct leg *server)
     world_close(&world);
 }
 
-/* --- resets passed on ------------------------------------------------------------------------- */
+/* --- resets passed on --- */
 
 /* Bytes, then RST, all before sluice looks: the other side gets every byte and then the reset,
  * never a FIN; by each engine, from either side, for nothing, a little and a lot. */
@@ -230,7 +230,7 @@ Test(session, looks_ever_more_rarely_at_a_slow_peer)
     close_world(&client, &server);
 }
 
-/* --- races ------------------------------------------------------------------------------------ */
+/* --- races --- */
 
 static void reset_leg(void *context)
 {
@@ -313,7 +313,7 @@ Test(session, shows_no_fin_for_a_unix_server_that_closed_with_bytes_unread)
     }
 }
 
-/* --- ends that sluice wants ------------------------------------------------------------------- */
+/* --- ends that sluice wants --- */
 
 static bool is_stuck(struct leg *server)
 {

@@ -17,7 +17,7 @@ static const enum splice_mode modes[] = {SPLICE_NEVER, SPLICE_ALWAYS, SPLICE_AUT
 
 static struct world world;
 
-/* --- a conversation that may break ------------------------------------------------------------ */
+/* --- a conversation that may break --- */
 
 enum { REQUEST_BYTES = 3000, RESPONSE_BYTES = 70000 };
 
@@ -198,7 +198,7 @@ Test(session, never_shows_fin_behind_too_few_bytes_whatever_fails)
     }
 }
 
-/* --- shortages -------------------------------------------------------------------------------- */
+/* --- shortages --- */
 
 /* A kernel without memory gives no edge when it has some again: the session tries again by timer,
  * without spinning, until it works. */
@@ -292,7 +292,7 @@ Test(session, copies_when_all_pipes_are_lent)
     world_close(&world);
 }
 
-/* --- what an errno is called ------------------------------------------------------------------ */
+/* --- what an errno is called --- */
 
 struct naming {
     int error;
