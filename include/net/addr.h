@@ -69,6 +69,9 @@ void addr_format(const struct addr *addr, char text[ADDR_TEXT_BYTES]);
 /** The same for a compact address; AF_UNSPEC gives "-". */
 void addr_compact_format(const struct addr_compact *compact, char text[ADDR_TEXT_BYTES]);
 
+/** Gives `addr` its one form: IPv4 where IPv6 only wraps it, a scope for link-local addresses only. */
+void addr_canonicalise(struct addr *addr);
+
 /** The canonical short form of `addr`. */
 struct addr_compact addr_compact(const struct addr *addr);
 

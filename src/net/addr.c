@@ -106,19 +106,12 @@ static bool parse_v6(const char *host, uint16_t port, struct addr *ret_addr)
         }
     }
     memset(ret_addr, 0, sizeof(*ret_addr));
-    if (IN6_IS_ADDR_V4MAPPED(&address)) {
-        ret_addr->len = sizeof(ret_addr->u.v4);
-        ret_addr->u.v4.sin_family = AF_INET;
-        ret_addr->u.v4.sin_port = htons(port);
-        memcpy(&ret_addr->u.v4.sin_addr, &address.s6_addr[12], sizeof(ret_addr->u.v4.sin_addr));
-        return true;
-    }
     ret_addr->len = sizeof(ret_addr->u.v6);
     ret_addr->u.v6.sin6_family = AF_INET6;
     ret_addr->u.v6.sin6_port = htons(port);
     ret_addr->u.v6.sin6_addr = address;
-    /* Only link-local addresses have a scope; another one's would make equal addresses differ. */
-    ret_addr->u.v6.sin6_scope_id = IN6_IS_ADDR_LINKLOCAL(&address) ? scope_id : 0;
+    ret_addr->u.v6.sin6_scope_id = scope_id;
+    addr_canonicalise(ret_addr);
     return true;
 }
 
@@ -202,6 +195,25 @@ done:
         *ret_endpoint = endpoint;
     }
     return expected;
+}
+
+void addr_canonicalise(struct addr *addr)
+{
+    struct sockaddr_in6 v6 = addr->u.v6;
+
+    if (addr->u.any.sa_family != AF_INET6) {
+        return;
+    }
+    if (!IN6_IS_ADDR_V4MAPPED(&v6.sin6_addr)) {
+        /* Another address's scope would make equal addresses differ. */
+        addr->u.v6.sin6_scope_id = IN6_IS_ADDR_LINKLOCAL(&v6.sin6_addr) ? v6.sin6_scope_id : 0;
+        return;
+    }
+    memset(addr, 0, sizeof(*addr));
+    addr->len = sizeof(addr->u.v4);
+    addr->u.v4.sin_family = AF_INET;
+    addr->u.v4.sin_port = v6.sin6_port;
+    memcpy(&addr->u.v4.sin_addr, &v6.sin6_addr.s6_addr[12], sizeof(addr->u.v4.sin_addr));
 }
 
 struct addr_compact addr_compact(const struct addr *addr)

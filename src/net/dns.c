@@ -41,6 +41,7 @@ int dns_lookup(const char *host, uint16_t port, struct addr addrs[DNS_ADDRS_MAX]
 
         if (entry->ai_addrlen <= sizeof(addr.u)) {
             memcpy(&addr.u, entry->ai_addr, entry->ai_addrlen);
+            addr_canonicalise(&addr);
             if (!is_known(&addr, addrs, count)) {
                 addrs[count++] = addr;
             }

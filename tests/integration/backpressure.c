@@ -430,6 +430,52 @@ Test(backpressure, leaves_no_byte_behind_when_a_transfer_ends_at_a_limit)
     }
 }
 
+/* Waits until the kernel at the other end has taken all that was sent, or takes no more for 50 ms. */
+static void wait_until_taken(int fd)
+{
+    int last = -1;
+
+    for (int same_ms = 0; last != 0 && same_ms < 50; same_ms += 5) {
+        int queued = 0;
+
+        cr_assert(ioctl(fd, SIOCOUTQ, &queued) == 0);
+        same_ms = queued == last ? same_ms : 0;
+        last = queued;
+        (void)usleep(5000);
+    }
+}
+
+/* BP-05 again, with all bytes there before the first is looked at: the worker is stopped while they
+ * arrive, so it gets one event for several budgets' worth, and no other. A large transfer before has made
+ * the kernel widen the proxy's receive buffer. */
+Test(backpressure, leaves_no_byte_behind_when_all_of_a_transfer_is_there_at_once)
+{
+    static const uint64_t steps[] = {7, 8, 9, 16, 24, 32};
+
+    for (size_t i = 0; i < SPLICE_MODES; i++) {
+        struct proxy proxy;
+        int listen_fd = start_with_mode(&proxy, splice_names[i]);
+        struct pair pair = pair_open(&proxy, listen_fd);
+        pid_t worker = only_worker(&proxy);
+        uint64_t offset = 64 * MIB;
+
+        send_and_expect(pair.client, pair.server, 6, 0, offset);
+        for (size_t j = 0; j < 3 * COUNT_OF(steps); j++) {
+            uint64_t len = steps[j / 3] * 64 * KIB + j % 3 - 1;
+
+            freeze(worker);
+            peer_send(pair.client, 6, offset, len);
+            wait_until_taken(pair.client);
+            thaw(worker);
+            peer_expect(pair.server, 6, offset, len);
+            offset += len;
+        }
+        pair_close(&pair);
+        peer_close(listen_fd);
+        proxy_finish(&proxy, 1);
+    }
+}
+
 /* Bytes that the proxy has not read from this client: what the kernel tells of the socket at the other
  * end of `fd` (sock_diag(7)). */
 static unsigned unread_bytes(int fd)

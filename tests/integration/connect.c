@@ -1,5 +1,5 @@
-/* The way to a server: the next one when the first can't be had, the reason when none can, and nothing
- * of what the client sent in the meantime lost (contract 1, 6, 7). */
+/* The way to a server: the next one when the first can't be had, the reason when none can, and
+ * nothing of what the client sent in the meantime lost (contract 1, 6, 7). */
 #include "support/ends.h"
 #include "support/netns.h"
 #include "support/pair.h"
@@ -84,8 +84,8 @@ static void expect_server(const struct proxy *proxy, size_t index, uint16_t port
               (unsigned long long)proxy_number(proxy, "close", index, "retries"));
 }
 
-/* CF-01. Goal: a server that refuses costs its clients nothing but a moment. Method: nobody listens on
- * the first of two targets; every second connection begins with it. */
+/* CF-01. Goal: a server that refuses costs its clients nothing but a moment. Method: nobody listens
+ * on the first of two targets; every second connection begins with it. */
 Test(connect, goes_on_to_the_next_server_when_one_refuses)
 {
     struct proxy proxy;
@@ -106,8 +106,8 @@ Test(connect, goes_on_to_the_next_server_when_one_refuses)
     proxy_finish(&proxy, 4);
 }
 
-/* CF-01. Goal: when all refuse, the client is told by a reset, and the record says why. Method: nobody
- * listens on either of two targets. */
+/* CF-01. Goal: when all refuse, the client is told by a reset, and the record says why. Method:
+ * nobody listens on either of two targets. */
 Test(connect, resets_the_client_when_every_server_refuses)
 {
     struct proxy proxy;
@@ -121,9 +121,9 @@ Test(connect, resets_the_client_when_every_server_refuses)
     proxy_finish(&proxy, 3);
 }
 
-/* CF-02. Goal: a server that says nothing costs one connect-timeout, however many wait for it, and no
- * descriptor. Method: SYNs to the first target are dropped; 100 clients at once, half of which begin
- * with it. */
+/* CF-02. Goal: a server that says nothing costs one connect-timeout, however many wait for it, and
+ * no descriptor. Method: SYNs to the first target are dropped; 100 clients at once, half of which
+ * begin with it. */
 Test(connect, goes_on_to_the_next_server_when_one_is_silent)
 {
     enum { CLIENTS = 100, TIMEOUT_MS = 300, BOUND_MS = 3000 };
@@ -172,7 +172,7 @@ Test(connect, goes_on_to_the_next_server_when_one_is_silent)
     proxy_finish(&proxy, CLIENTS);
 }
 
-/* CF-02. Goal: when all are silent, the client waits one connect-timeout for each, then is reset. */
+/* CF-02. Goal: when all are silent, the client waits one connect-timeout for each and is reset. */
 Test(connect, gives_up_when_every_server_is_silent)
 {
     const char *const options[] = {"--connect-timeout", "300ms", NULL};
@@ -190,9 +190,9 @@ Test(connect, gives_up_when_every_server_is_silent)
     proxy_finish(&proxy, 1);
 }
 
-/* CF-03. Goal: what the routing table says against a server is told apart, and another one is tried.
- * Method: routes of type unreachable, prohibit and blackhole, and none at all; each alone, and all of
- * them before a server that is there. */
+/* CF-03. Goal: what the routing table says against a server is told apart, and another one is
+ * tried. Method: routes of type unreachable, prohibit and blackhole, and none at all; each alone,
+ * and all of them before a server that is there. */
 Test(connect, tells_apart_why_there_is_no_route_and_goes_on)
 {
     static const struct {
@@ -288,9 +288,9 @@ Test(connect, refuses_to_start_when_a_target_is_its_own_listener)
     }
 }
 
-/* CF-08. Goal: a server that accepts and hangs up at once has been reached: no other one is tried, and
- * the record says who ended it. Method: FIN, then RST, right after accept(2); a second target that must
- * stay untouched. */
+/* CF-08. Goal: a server that accepts and hangs up at once has been reached: no other one is tried,
+ * and the record says who ended it. Method: FIN, then RST, right after accept(2); a second target
+ * that must stay untouched. */
 Test(connect, takes_a_server_that_hangs_up_at_once_for_a_server)
 {
     struct expected_end fin = {"client-fin", "server", "fin", NULL, 0, 0, 0};
@@ -332,8 +332,8 @@ Test(connect, takes_a_server_that_hangs_up_at_once_for_a_server)
     proxy_finish(&proxy, done);
 }
 
-/* Goal: servers take turns, and a dead one's turn goes to the one behind it. Method: three targets, six
- * connections; then the middle one stops listening. */
+/* Goal: servers take turns, and a dead one's turn goes to the one behind it. Method: three targets,
+ * six connections; then the middle one stops listening. */
 Test(connect, servers_take_turns)
 {
     enum { SERVERS = 3, ROUNDS = 2 };
@@ -373,8 +373,8 @@ static void name_unix(char name[64], const char *what)
     (void)snprintf(name, 64, "@sluice-%s-%d", what, (int)getpid());
 }
 
-/* Goal: a unix socket that is not there is a server that refuses. Method: two names that nobody has, one
- * of them a path; and with a server behind them. */
+/* Goal: a unix socket that is not there is a server that refuses. Method: two names that nobody
+ * has, one of them a path; and with a server behind them. */
 Test(connect, takes_a_missing_unix_socket_for_a_refusal)
 {
     struct proxy proxy;
@@ -397,9 +397,9 @@ Test(connect, takes_a_missing_unix_socket_for_a_refusal)
     proxy_finish(&proxy, 3);
 }
 
-/* Goal: a unix server whose backlog is full is waited for, although no event tells when it has room, and
- * what the client sent meanwhile reaches it. Method: a backlog of one, taken; 64 KiB and FIN from the
- * client; then room. */
+/* Goal: a unix server whose backlog is full is waited for, although no event tells when it has
+ * room, and what the client sent meanwhile reaches it. Method: a backlog of one, taken; 64 KiB and
+ * FIN from the client; then room. */
 Test(connect, waits_for_room_in_the_backlog_of_a_unix_server)
 {
     struct expected_end end = {"server-fin", "client", "fin", NULL, 64 * KIB, KIB, 0};
@@ -474,9 +474,9 @@ ParameterizedTestParameters(connect, loses_no_byte_of_a_client_while_servers_are
     return cr_make_param_array(int, modes, SPLICE_MODES);
 }
 
-/* Goal: what the client sends while servers are tried reaches the one that is found. Method: one that
- * refuses, one that is missing, one that is silent (its backlog is full); the client sends 1 MiB and FIN
- * from the start. */
+/* Goal: what the client sends while servers are tried reaches the one that is found. Method: one
+ * that refuses, one that is missing, one that is silent (its backlog is full); the client sends 1
+ * MiB and FIN from the start. */
 ParameterizedTest(int *mode, connect, loses_no_byte_of_a_client_while_servers_are_tried)
 {
     enum { LEN = 1024 * KIB };
@@ -518,7 +518,7 @@ ParameterizedTest(int *mode, connect, loses_no_byte_of_a_client_while_servers_ar
 
 /* --- local ports --- */
 
-/* A socket with a local port of its own, so that it needs none of the few that sluice is left with. */
+/* A socket with a local port of its own: it needs none of the few that sluice is left with. */
 static int new_client(uint16_t port)
 {
     struct timeval wait = {.tv_sec = PEER_WAIT_S};
@@ -560,9 +560,10 @@ static bool meets_itself(uint16_t port)
     return met;
 }
 
-/* Goal: a connect to a loopback port of the ephemeral range, on which nobody listens, may pick that very
- * port and succeed with itself; the client must not be relayed to its own echo. Method: the range is
- * narrowed to that port, so that every attempt meets itself; every spelling of the loopback address. */
+/* Goal: a connect to a loopback port of the ephemeral range, on which nobody listens, may pick that
+ * very port and succeed with itself; the client must not be relayed to its own echo. Method: the
+ * range is narrowed to that port, so that every attempt meets itself; every spelling of the
+ * loopback address. */
 Test(connect, never_takes_itself_for_the_server)
 {
     static const char *const hosts[] = {"127.0.0.1", "0.0.0.0", "[::1]", "[::]",
@@ -598,8 +599,8 @@ Test(connect, never_takes_itself_for_the_server)
     proxy_finish(&proxy, done);
 }
 
-/* Goal: when local ports run out, the client that gets none is told at once and by name, the others do
- * not notice, and the first port that is free again serves. Method: four ports. */
+/* Goal: when local ports run out, the client that gets none is told at once and by name, the others
+ * do not notice, and the first port that is free again serves. Method: four ports. */
 Test(connect, says_so_when_no_local_port_is_left)
 {
     enum { PORTS = 4 };
@@ -646,8 +647,8 @@ ParameterizedTestParameters(connect, uses_each_local_port_once_for_each_server)
 }
 
 /* CF-07. Goal: a port is taken for one server only, also when `--source` binds the local address
- * (IP_BIND_ADDRESS_NO_PORT). Method: four ports and two servers make eight connections; the ninth tries
- * both and gets no port. */
+ * (IP_BIND_ADDRESS_NO_PORT). Method: four ports and two servers make eight connections; the ninth
+ * tries both and gets no port. */
 ParameterizedTest(bool *bound, connect, uses_each_local_port_once_for_each_server)
 {
     enum { PAIRS = 8 };

@@ -472,7 +472,7 @@ static void *bulk_receive_thread(void *argument)
 
 /* DI-06, DI-07, B03, B47: 4 GiB and 3 bytes each way through one connection, spliced, to readers that
  * pause now and then. Positions hold to the end, and the record counts beyond 32 bits exactly. */
-Test(data, arrives_and_is_counted_beyond_32_bits, .timeout = 60)
+Test(data, arrives_and_is_counted_beyond_32_bits)
 {
     const uint64_t len = (UINT64_C(4) << 30) + 3;
     struct bulk bulks[4];

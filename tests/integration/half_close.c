@@ -1,4 +1,5 @@
-/* Half-close: one side ends its direction, the other goes on for as long as it likes (contract 2, 3).
+/* Half-close: one side ends its direction, the other goes on for as long as it likes (contract 2,
+ * 3).
  *
  * Most proxies get this wrong by closing both sides at the first end of a stream. */
 #include "support/ends.h"
@@ -110,8 +111,8 @@ ParameterizedTestParameters(half_close, delivers_the_whole_reply_after_the_other
     return make_both_sides(MIB);
 }
 
-/* HC-01, HC-02. Goal: an end in one direction shortens nothing in the other. Method: 1 MiB and FIN from
- * one side; a pause longer than any accidental cut-off; 16 MiB and FIN from the other. */
+/* HC-01, HC-02. Goal: an end in one direction shortens nothing in the other. Method: 1 MiB and FIN
+ * from one side; a pause longer than any accidental cut-off; 16 MiB and FIN from the other. */
 ParameterizedTest(struct half_case *with, half_close,
                   delivers_the_whole_reply_after_the_other_side_has_ended)
 {
@@ -141,9 +142,9 @@ ParameterizedTestParameters(half_close, fin_stays_behind_the_bytes_of_a_blocked_
     return cr_make_param_array(struct half_case, both_sides, SPLICE_MODES);
 }
 
-/* The flush tests of Envoy. Goal: FIN does not overtake bytes that are stuck on the way. Method: fill
- * the way to a receiver that does not read until nothing more is taken, end, and only then read; one
- * connection for each direction. */
+/* The flush tests of Envoy. Goal: FIN does not overtake bytes that are stuck on the way. Method:
+ * fill the way to a receiver that does not read until nothing more is taken, end, and only then
+ * read; one connection for each direction. */
 ParameterizedTest(struct half_case *with, half_close,
                   fin_stays_behind_the_bytes_of_a_blocked_direction)
 {
@@ -179,9 +180,9 @@ ParameterizedTestParameters(half_close, delivers_the_banner_to_a_client_that_end
     return make_both_sides(KIB);
 }
 
-/* HC-04. Goal: a client that ends before it has sent a byte still gets what the server says. Method:
- * FIN right after connect; a banner of 1 KiB, sent before (server_first) or after the server has seen
- * that end. */
+/* HC-04. Goal: a client that ends before it has sent a byte still gets what the server says.
+ * Method: FIN right after connect; a banner of 1 KiB, sent before (server_first) or after the
+ * server has seen that end. */
 ParameterizedTest(struct half_case *with, half_close,
                   delivers_the_banner_to_a_client_that_ends_at_once)
 {
@@ -225,8 +226,8 @@ ParameterizedTestParameters(half_close, keeps_bytes_and_fin_that_come_before_the
 }
 
 /* Goal: bytes and FIN from the time of connecting are passed on once the server is there. Method: a
- * server whose backlog is full, so that sluice's SYN goes unanswered; the client sends and ends; then
- * there is room, and the kernel's next SYN gets through. */
+ * server whose backlog is full, so that sluice's SYN goes unanswered; the client sends and ends;
+ * then there is room, and the kernel's next SYN gets through. */
 ParameterizedTest(struct half_case *with, half_close,
                   keeps_bytes_and_fin_that_come_before_the_server_is_reached)
 {
@@ -349,9 +350,9 @@ static void start_on_cable(struct proxy *proxy, const struct vanish_case *with)
     proxy_start(proxy, arguments);
 }
 
-/* HC-12. Goal: a half-closed connection whose last peer is gone does not stay for ever (contract 6), and
- * the one that is left learns of it by a reset. Method: the last peer lives behind a cable that is
- * pulled out; fin-timeout, or keepalive with user-timeout, has to notice. */
+/* HC-12. Goal: a half-closed connection whose last peer is gone does not stay for ever (contract
+ * 6), and the one that is left learns of it by a reset. Method: the last peer lives behind a cable
+ * that is pulled out; fin-timeout, or keepalive with user-timeout, has to notice. */
 ParameterizedTest(struct vanish_case *with, half_close, is_reaped_when_the_remaining_side_vanishes)
 {
     struct proxy proxy;
@@ -393,8 +394,9 @@ ParameterizedTest(struct vanish_case *with, half_close, is_reaped_when_the_remai
     proxy_finish(&proxy, 1);
 }
 
-/* HC-13, scaled from 10,000. Goal: nothing of a half-closed connection stays. Method: 2,000 exchanges
- * one after the other, the first end alternating; then no socket in any state but TIME_WAIT. */
+/* HC-13, scaled from 10,000. Goal: nothing of a half-closed connection stays. Method: 2,000
+ * exchanges one after the other, the first end alternating; then no socket in any state but
+ * TIME_WAIT. */
 Test(half_close, leaves_nothing_behind_after_two_thousand_exchanges)
 {
     enum { EXCHANGES = 2000, LOOK_EVERY = 250 };

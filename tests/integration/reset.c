@@ -1,5 +1,6 @@
-/* Abnormal ends: what was received before one is delivered, then the other side is reset too, and what
- * could not be delivered is counted (contract 1, 2, 10). Never is such an end shown as a clean FIN. */
+/* Abnormal ends: what was received before one is delivered, then the other side is reset too, and
+ * what could not be delivered is counted (contract 1, 2, 10). Never is such an end shown as a clean
+ * FIN. */
 #include "support/ends.h"
 #include "support/peer.h"
 #include "support/proxy.h"
@@ -117,7 +118,7 @@ static struct criterion_test_params make_cases(int directions, int variants)
     return cr_make_param_array(struct reset_case, cases, (size_t)count);
 }
 
-/* Sends `len` bytes to a slow receiver, waits until sluice's kernel has all of them, then resets. */
+/* Sends `len` bytes to a slow receiver, waits until sluice's kernel has all of them, and resets. */
 static void send_then_reset(struct setup *setup, bool is_up, uint64_t len)
 {
     struct way way;
@@ -151,8 +152,9 @@ ParameterizedTestParameters(reset, delivers_exactly_what_came_before_a_reset_and
     return make_cases(2, 1);
 }
 
-/* Goal: a reset neither overtakes bytes nor turns into FIN. Method: N bytes that sluice's kernel has
- * acknowledged, then RST; the other side gets N bytes, then ECONNRESET; both directions, slow reader. */
+/* Goal: a reset neither overtakes bytes nor turns into FIN. Method: N bytes that sluice's kernel
+ * has acknowledged, then RST; the other side gets N bytes, then ECONNRESET; both directions, slow
+ * reader. */
 ParameterizedTest(struct reset_case *with, reset,
                   delivers_exactly_what_came_before_a_reset_and_then_resets)
 {
@@ -177,8 +179,9 @@ ParameterizedTestParameters(reset, delivers_the_answer_of_a_server_that_closes_w
     return make_cases(1, 1);
 }
 
-/* Goal: an early answer ("413, too large") reaches the client although the server's close(2) resets.
- * Method: the client's upload fills the way; the server reads 1,000 bytes, answers, closes. */
+/* Goal: an early answer ("413, too large") reaches the client although the server's close(2)
+ * resets. Method: the client's upload fills the way; the server reads 1,000 bytes, answers
+ * and closes. */
 ParameterizedTest(struct reset_case *with, reset,
                   delivers_the_answer_of_a_server_that_closes_with_unread_input)
 {
@@ -218,8 +221,8 @@ ParameterizedTestParameters(reset, the_receiver_of_a_blocked_direction_resets)
     return make_cases(1, 1);
 }
 
-/* Goal: bytes stuck in sluice go with the receiver they were for; the sender is told; the record counts
- * them to the byte. Method: fill both a way up and a way down, reset their far ends. */
+/* Goal: bytes stuck in sluice go with the receiver they were for; the sender is told; the record
+ * counts them to the byte. Method: fill both a way up and a way down, reset their far ends. */
 ParameterizedTest(struct reset_case *with, reset, the_receiver_of_a_blocked_direction_resets)
 {
     struct setup setup;
@@ -242,8 +245,9 @@ ParameterizedTestParameters(reset, the_sender_of_a_blocked_direction_resets)
     return make_cases(1, 1);
 }
 
-/* Goal: what sluice and its kernel hold of a sender that is gone still goes to a receiver that wakes up
- * late. Method: fill both ways, reset their near ends, see that nothing is over yet, then read. */
+/* Goal: what sluice and its kernel hold of a sender that is gone still goes to a receiver that
+ * wakes up late. Method: fill both ways, reset their near ends, see that nothing is over yet, then
+ * read. */
 ParameterizedTest(struct reset_case *with, reset, the_sender_of_a_blocked_direction_resets)
 {
     struct setup setup;
@@ -270,9 +274,9 @@ ParameterizedTest(struct reset_case *with, reset, the_sender_of_a_blocked_direct
     finish(&setup, 2);
 }
 
-/* Goal: the reset follows the last byte also for a slow reader that goes on talking. Method: fill the
- * way down, reset its near end, read all but what fits into sluice's socket; then the client sends small
- * messages, each of which is an event, before it reads the rest. */
+/* Goal: the reset follows the last byte also for a slow reader that goes on talking. Method: fill
+ * the way down, reset its near end, read all but what fits into sluice's socket; then the client
+ * sends small messages, each of which is an event, before it reads the rest. */
 Test(reset, the_reset_is_not_put_off_by_a_receiver_that_goes_on_sending)
 {
     enum { LAST = 1500 * KIB, MESSAGES = 30, BOUND_MS = 5000 };
@@ -305,8 +309,8 @@ ParameterizedTestParameters(reset, a_reset_behind_fin_stops_the_other_direction)
     return make_cases(1, 1);
 }
 
-/* HC-11. Goal: a side that has half-closed and then resets takes the other direction with it. Method:
- * FIN from the receiver, fill the way to it, then RST from it; both directions. */
+/* HC-11. Goal: a side that has half-closed and then resets takes the other direction with it.
+ * Method: FIN from the receiver, fill the way to it, then RST from it; both directions. */
 ParameterizedTest(struct reset_case *with, reset, a_reset_behind_fin_stops_the_other_direction)
 {
     struct setup setup;
@@ -383,9 +387,9 @@ static void bring_about(struct setup *setup, enum cut cut)
     }
 }
 
-/* Goal: nobody mistakes a cut for the end of the stream. Method: a download whose client does not read;
- * idle-timeout, fin-timeout, drain-timeout, a second TERM, or a worker killed with -9 end it; the client
- * then finds what its kernel has, and a reset; the server a reset. */
+/* Goal: nobody mistakes a cut for the end of the stream. Method: a download whose client does not
+ * read; idle-timeout, fin-timeout, drain-timeout, a second TERM, or a worker killed with -9 end it;
+ * the client then finds what its kernel has, and a reset; the server a reset. */
 ParameterizedTest(struct reset_case *with, reset, an_end_of_sluice_s_own_making_is_shown_as_a_reset)
 {
     enum cut cut = (enum cut)with->variant;
@@ -424,9 +428,9 @@ ParameterizedTestParameters(reset, a_drain_delivers_what_was_accepted_before_it_
     return cr_make_param_array(struct reset_case, cases, 2);
 }
 
-/* HC-09. Goal: unread input of the client does not destroy output that sluice has taken for it. Method:
- * an upload that the server does not read, an answer that the client has not read; at drain-timeout the
- * client starts to read, and gets all of the answer before the reset. */
+/* HC-09. Goal: unread input of the client does not destroy output that sluice has taken for it.
+ * Method: an upload that the server does not read, an answer that the client has not read; at
+ * drain-timeout the client starts to read, and gets all of the answer before the reset. */
 ParameterizedTest(struct reset_case *with, reset,
                   a_drain_delivers_what_was_accepted_before_it_resets)
 {
@@ -465,9 +469,9 @@ ParameterizedTest(struct reset_case *with, reset,
 /* What the client has done before it resets. */
 enum abort_after { ABORT_SILENT, ABORT_SENT, ABORT_ENDED, ABORTS };
 
-/* HC-06. Goal: a client that gives up while its server is being connected takes the attempt with it.
- * Method: a server that does not answer (its backlog is full), clients that reset: having sent nothing,
- * bytes, or bytes and FIN. */
+/* HC-06. Goal: a client that gives up while its server is being connected takes the attempt with
+ * it. Method: a server that does not answer (its backlog is full), clients that reset: having sent
+ * nothing, bytes, or bytes and FIN. */
 Test(reset, a_client_that_gives_up_early_ends_the_attempt_to_connect)
 {
     struct setup setup;
@@ -505,9 +509,9 @@ ParameterizedTestParameters(reset, data_for_a_side_that_has_stopped_reading_brea
     return make_cases(2, 1);
 }
 
-/* HC-14. Goal: shutdown(SHUT_RD) sends nothing and so ends nothing; the RST with which the kernel answers
- * data for such a side counts as its reset. Method: the receiver shuts down reading, still sends, then
- * ends; the sender goes on sending. */
+/* HC-14. Goal: shutdown(SHUT_RD) sends nothing and so ends nothing; the RST with which the kernel
+ * answers data for such a side counts as its reset. Method: the receiver shuts down reading, still
+ * sends, then ends; the sender goes on sending. */
 ParameterizedTest(struct reset_case *with, reset,
                   data_for_a_side_that_has_stopped_reading_breaks_the_connection)
 {
@@ -550,8 +554,9 @@ ParameterizedTestParameters(reset, bytes_are_delivered_though_the_reset_came_bef
 }
 
 /* Goal: a side that sends and resets between the kernel's handshake with the server and the moment
- * when sluice hears of it loses nothing. Method: the server's backlog is full; stop the worker; make
- * room; one side sends 1 KiB, with FIN in the second variant, and resets; let the worker go on. */
+ * when sluice hears of it loses nothing. Method: the server's backlog is full; stop the worker;
+ * make room; one side sends 1 KiB, with FIN in the second variant, and resets; let the worker go
+ * on. */
 ParameterizedTest(struct reset_case *with, reset,
                   bytes_are_delivered_though_the_reset_came_before_sluice_looked)
 {
@@ -617,10 +622,10 @@ static void send_end_and_reset(const struct way *way, uint64_t len, bool fin)
     peer_reset(way->sender);
 }
 
-/* HC-15. Goal: IN, RDHUP, HUP and ERR of both sides in one batch: what was received is delivered to the
- * side that lives, in order, then the end it deserves. Method: stop the worker; the sender sends nothing,
- * 64 KiB, or 64 KiB and FIN, then resets; the receiver sends 64 KiB and FIN; let the worker go on. One
- * connection for each direction. */
+/* HC-15. Goal: IN, RDHUP, HUP and ERR of both sides in one batch: what was received is delivered to
+ * the side that lives, in order, then the end it deserves. Method: stop the worker; the sender
+ * sends nothing, 64 KiB, or 64 KiB and FIN, then resets; the receiver sends 64 KiB and FIN; let the
+ * worker go on. One connection for each direction. */
 ParameterizedTest(struct reset_case *with, reset,
                   data_goes_before_reset_when_all_comes_in_one_batch)
 {
@@ -676,9 +681,9 @@ static void kill_owner(int fd)
     cr_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
 }
 
-/* HC-16. Goal: the client gets what a dead server's kernel still sends. Method: a download that its client
- * does not read, then kill -9. The kernel then sends its queue and FIN; but if there was unread input, it
- * drops its queue and resets: what had left it must arrive all the same. */
+/* HC-16. Goal: the client gets what a dead server's kernel still sends. Method: a download that its
+ * client does not read, then kill -9. The kernel then sends its queue and FIN; but if there was
+ * unread input, it drops its queue and resets: what had left it must arrive all the same. */
 ParameterizedTest(struct reset_case *with, reset, bytes_that_a_killed_server_had_sent_are_delivered)
 {
     bool unread = with->variant == KILLED_UNREAD;

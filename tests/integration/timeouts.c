@@ -1,5 +1,5 @@
-/* Timeouts: each ends what it is for, not sooner and not much later, and is named in the record; none
- * of them costs anything while it waits (contract 5, 6). */
+/* Timeouts: each ends what it is for, not sooner and not much later, and is named in the record;
+ * none of them costs anything while it waits (contract 5, 6). */
 #include "support/ends.h"
 #include "support/netns.h"
 #include "support/pair.h"
@@ -28,8 +28,8 @@ static uint64_t wait_for_reset(const struct pair *pair, uint64_t since_ms)
     return monotonic_ms() - since_ms;
 }
 
-/* TO-01. Goal: an idle connection ends between T and T + 50 % + 200 ms. Method: T = 1 s after the last
- * of some messages. */
+/* TO-01. Goal: an idle connection ends between T and T + 50 % + 200 ms. Method: T = 1 s after the
+ * last of some messages. */
 Test(timeouts, idle_timeout_ends_an_idle_connection)
 {
     enum { T_MS = 1000, AT_MOST_MS = T_MS + T_MS / 2 + 200 };
@@ -56,8 +56,8 @@ Test(timeouts, idle_timeout_ends_an_idle_connection)
     proxy_finish(&proxy, 1);
 }
 
-/* TO-01. Goal: one direction is enough to keep a connection. Method: one byte every 100 ms for more than
- * three times idle-timeout, only up in one connection, only down in another; then silence. */
+/* TO-01. Goal: one direction is enough to keep a connection. Method: one byte every 100 ms for more
+ * than three times idle-timeout, only up in one connection, only down in another; then silence. */
 Test(timeouts, traffic_in_one_direction_is_not_idle)
 {
     enum { BYTES = 20 };
@@ -106,8 +106,8 @@ static void end_other_side(const struct pair *pair)
     pair_close(pair);
 }
 
-/* Goal: idle-timeout is for connections of which both directions are open; a half-closed one waits for
- * fin-timeout. Method: both kinds, idle-timeout short, fin-timeout long. */
+/* Goal: idle-timeout is for connections of which both directions are open; a half-closed one waits
+ * for fin-timeout. Method: both kinds, idle-timeout short, fin-timeout long. */
 Test(timeouts, idle_timeout_does_not_end_a_half_closed_connection)
 {
     struct expected_end idle = {"idle-timeout", "proxy", "timeout", NULL, 0, 0, 0};
@@ -164,8 +164,8 @@ Test(timeouts, fin_timeout_ends_a_half_closed_connection_only)
     proxy_finish(&proxy, 2);
 }
 
-/* CF-09. Goal: a server whose backlog is full and stays so costs connect-timeout, and is counted as one
- * that does not answer. */
+/* CF-09. Goal: a server whose backlog is full and stays so costs connect-timeout, and is counted as
+ * one that does not answer. */
 Test(timeouts, connect_timeout_ends_the_wait_for_a_full_backlog)
 {
     enum { T_MS = 400, AT_MOST_MS = T_MS + T_MS / 2 + 200 };
@@ -190,7 +190,8 @@ Test(timeouts, connect_timeout_ends_the_wait_for_a_full_backlog)
     proxy_finish(&proxy, 1);
 }
 
-/* The errno of a peer that stopped answering: the time-out itself, or what the neighbour table found. */
+/* The errno of a peer that stopped answering: the time-out itself, or what the neighbour table
+ * found. */
 static void expect_vanished(struct proxy *proxy, size_t index)
 {
     char error[PROXY_FIELD_BYTES];
@@ -201,9 +202,10 @@ static void expect_vanished(struct proxy *proxy, size_t index)
     expect_reason(proxy, index, "peer-timeout", "server", "timeout", error);
 }
 
-/* TO-07. Goal: a server that vanishes without a word is noticed by TCP itself, whatever its connection
- * was doing. Method: three connections to a server behind a cable: one idle (keepalive), one with bytes
- * on the way (user-timeout), one whose window is closed (user-timeout, by probes); pull the cable out. */
+/* TO-07. Goal: a server that vanishes without a word is noticed by TCP itself, whatever its
+ * connection was doing. Method: three connections to a server behind a cable: one idle (keepalive),
+ * one with bytes on the way (user-timeout), one whose window is closed (user-timeout, by probes);
+ * pull the cable out. */
 Test(timeouts, tcp_finds_out_that_a_peer_has_vanished)
 {
     enum { IDLE, BUSY, CLOSED_WINDOW, KINDS, BYTES = 10 * KIB };
@@ -273,8 +275,9 @@ ParameterizedTestParameters(timeouts, huge_ones_and_none_cost_nothing)
     return cr_make_param_array(int, sets, 2);
 }
 
-/* Goal: the largest times do not overflow into short ones or into a spin, and `off` is off. Method: an
- * open and a half-closed connection, both idle, while the CPU time is watched; then they go on. */
+/* Goal: the largest times do not overflow into short ones or into a spin, and `off` is off. Method:
+ * an open and a half-closed connection, both idle, while the CPU time is watched; then both
+ * go on. */
 ParameterizedTest(int *set, timeouts, huge_ones_and_none_cost_nothing)
 {
     enum { QUIET_MS = 500, CPU_MS = 60 };
@@ -310,9 +313,9 @@ ParameterizedTest(int *set, timeouts, huge_ones_and_none_cost_nothing)
     proxy_finish(&proxy, 2);
 }
 
-/* Goal: a worker that was stopped for longer than idle-timeout ends what was idle, once, and nothing
- * else: what has come in the meantime is looked at before time is. Method: three connections; while the
- * worker is stopped, one sends up, one sends down, one is silent. */
+/* Goal: a worker that was stopped for longer than idle-timeout ends what was idle, once, and
+ * nothing else: what has come in the meantime is looked at before time is. Method: three
+ * connections; while the worker is stopped, one sends up, one sends down, one is silent. */
 Test(timeouts, a_stopped_worker_looks_at_what_has_come_before_it_looks_at_the_clock)
 {
     struct expected_end idle = {"idle-timeout", "proxy", "timeout", NULL, 0, 0, 0};
@@ -344,8 +347,8 @@ Test(timeouts, a_stopped_worker_looks_at_what_has_come_before_it_looks_at_the_cl
     proxy_finish(&proxy, 3);
 }
 
-/* The same for connect-timeout: a server that has accepted in time has been reached, although sluice
- * comes to know of it late. */
+/* The same for connect-timeout: a server that has accepted in time has been reached, although
+ * sluice comes to know of it late. */
 Test(timeouts, a_stopped_worker_keeps_the_server_that_has_accepted_meanwhile)
 {
     struct proxy proxy;

@@ -40,7 +40,7 @@ ParameterizedTestParameters(simulation, keeps_every_promise_for_every_seed)
 
 /* Every promise of world.c holds for every seed; and over a part's seeds, all kinds of ends, both
  * engines and retries were reached, or the simulation would prove little. */
-ParameterizedTest(int *part, simulation, keeps_every_promise_for_every_seed, .timeout = 3600)
+ParameterizedTest(int *part, simulation, keeps_every_promise_for_every_seed)
 {
     uint64_t seeds = number_from("SEEDS", SEEDS_DEFAULT) / PARTS;
     uint64_t first = 1 + (uint64_t)*part * seeds;

@@ -1,6 +1,6 @@
-/* The kernel's table is read in two ways, neither of which needs rights: /proc/net/tcp lists the IPv4
- * sockets of this network namespace; sock_diag(7) tells the queues of one of them, without a walk
- * through the whole table. */
+/* The kernel's table is read in two ways, neither of which needs rights: /proc/net/tcp lists the
+ * IPv4 sockets of this network namespace; sock_diag(7) tells the queues of one of them, without a
+ * walk through the whole table. */
 #include "support/ends.h"
 
 #include "support/peer.h"
@@ -25,8 +25,8 @@
 
 enum {
     WAIT_MS = PEER_WAIT_S * 1000,
-    /* As often the same, 10 ms apart, means that nothing moves: longer than the 200 ms after which TCP
-     * probes a window that is too small for a whole segment, and fills it. */
+    /* As often the same, 10 ms apart, means that nothing moves: longer than the 200 ms after which
+     * TCP probes a window that is too small for a whole segment, and fills it. */
     SETTLE_LOOKS = 26,
     TCP_TIME_WAIT = 6,
     TCP_LISTENING = 10
@@ -348,8 +348,8 @@ pid_t only_worker(const struct proxy *proxy)
 
 void freeze(pid_t pid)
 {
-    /* Asleep it can only be in epoll_wait(2), so what happened before is dealt with, and what happens
-     * from now on makes one batch. */
+    /* Asleep it can only be in epoll_wait(2), so what happened before is dealt with, and what
+     * happens from now on makes one batch. */
     wait_for_state(pid, 'S');
     cr_assert(kill(pid, SIGSTOP) == 0);
     wait_for_state(pid, 'T');

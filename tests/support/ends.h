@@ -1,8 +1,8 @@
 /* Test support: how a connection ended, from three sources that must agree: the peers, the close
  * record, and the kernel's own table of TCP connections.
  *
- * The kernel's table is what makes exact numbers possible. When nothing moves any more, each byte that
- * a sender's kernel took is in one of five places, and four of them can be read from outside:
+ * The kernel's table is what makes exact numbers possible. When nothing moves any more, each byte
+ * that a sender's kernel took is in one of five places, and four of them can be read from outside:
  *
  *    sender's send queue | sluice's receive queue | held by sluice | sluice's send queue | receiver
  *                                                   ^^^^^^^^^^^^^^ what is left
@@ -38,8 +38,8 @@ void expect_reason(struct proxy *proxy, size_t index, const char *reason, const 
 /** A field in seconds, as milliseconds. */
 double record_ms(const struct proxy *proxy, size_t index, const char *key);
 
-/** The end of tests that stop sluice in another way than proxy_finish() does: TERM has been sent (or
- *  is sent here if sluice runs), so many records are there and the counters balance. */
+/** The end of tests that stop sluice in another way than proxy_finish() does: TERM has been sent
+ *  (or is sent here if sluice runs), so many records are there and the counters balance. */
 void expect_stopped(struct proxy *proxy, size_t records, size_t connections);
 
 /** TCP states, as the kernel numbers them (include/net/tcp_states.h). */
@@ -84,7 +84,8 @@ uint64_t way_taken(const struct way *way);
 uint64_t way_passed_on(const struct way *way);
 uint64_t way_undelivered(const struct way *way);
 
-/** Waits until this end has been reset. For those who have seen FIN before: recv(2) says 0 for ever. */
+/** Waits until this end has been reset. For those who have seen FIN before: recv(2) says 0 for
+ *  ever. */
 void expect_broken(int fd);
 
 /** The only worker. */
@@ -93,8 +94,8 @@ pid_t only_worker(const struct proxy *proxy);
 void freeze(pid_t pid);
 void thaw(pid_t pid);
 
-/** A full backlog: from now on a SYN for this listening socket is dropped without a word. Returns the
- *  connection that fills it; accept and close that one to open the way again. */
+/** A full backlog: from now on a SYN for this listening socket is dropped without a word. Returns
+ *  the connection that fills it; accept and close that one to open the way again. */
 int fill_backlog(int listen_fd, const char *ip, uint16_t port);
 void free_backlog(int listen_fd, int filler);
 

@@ -1,5 +1,6 @@
-/* Namespaces without `ip netns`: that would leave names in /run/netns behind when a test dies. Here a
- * namespace is only a descriptor, and the kernel frees it with the last process or descriptor in it. */
+/* Namespaces without `ip netns`: that would leave names in /run/netns behind when a test dies. Here
+ * a namespace is only a descriptor, and the kernel frees it with the last process or descriptor in
+ * it. */
 #include "support/netns.h"
 
 #include <criterion/criterion.h>

@@ -1,6 +1,6 @@
-/* Test support: a network of the test's own. The test's process moves into a fresh network namespace,
- * with nothing in it but loopback, where it may set routes, rules and sysctls as it likes. All of it is
- * gone when the process and the sluice it started are gone.
+/* Test support: a network of the test's own. The test's process moves into a fresh network
+ * namespace, with nothing in it but loopback, where it may set routes, rules and sysctls as it
+ * likes. All of it is gone when the process and the sluice it started are gone.
  *
  * Needs root, `ip` and `nft`; where these are missing, the test is skipped and says why. */
 #ifndef SUPPORT_NETNS_H

@@ -9,10 +9,12 @@
 #include <assert.h>
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 
-enum { FAULTS_MAX = 32, NOTES_MAX = 1 << 18, EVENTS_MAX = 64 };
+enum { FAULTS_MAX = 32, NOTES_MAX = 1 << 18, EVENTS_MAX = 64, TEST_SECONDS_MAX = 60 };
 
 enum kind { KIND_RETURN, KIND_SHORTEN, KIND_HOOK, KIND_SOCKET_ERROR };
 
@@ -193,6 +195,20 @@ const struct call_note *fault_last(enum call call, int fd)
     }
     cr_assert_fail("%s was never called on descriptor %d", call_name(call), fd);
     return NULL;
+}
+
+void bound_test_time(void)
+{
+    static bool is_bound;
+    struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGABRT};
+    struct itimerspec limit = {.it_value.tv_sec = TEST_SECONDS_MAX};
+    timer_t id;
+
+    if (!is_bound) {
+        cr_assert(timer_create(CLOCK_MONOTONIC, &event, &id) == 0);
+        cr_assert(timer_settime(id, 0, &limit, NULL) == 0);
+        is_bound = true;
+    }
 }
 
 void fault_clock_advance(uint64_t duration_ns)

@@ -96,6 +96,10 @@ const struct call_note *fault_last(enum call call, int fd);
 /** The name of a call, for messages. */
 const char *call_name(enum call call);
 
+/** Ends this test's process after a minute, with SIGABRT: a relay that hangs or spins makes its
+ *  test fail and does not stop the suite. Later calls change nothing. */
+void bound_test_time(void);
+
 /** Lets the monotonic clock jump ahead. The next epoll_wait does not wait: its time has passed. */
 void fault_clock_advance(uint64_t duration_ns);
 

@@ -87,6 +87,7 @@ void lane_init_pipes(struct lane *lane, enum lane_kind kind, enum splice_mode sp
     int fds[2];
 
     memset(lane, 0, sizeof(*lane));
+    bound_test_time();
     (void)signal(SIGPIPE, SIG_IGN); /* as sluice does: splice(2) knows no MSG_NOSIGNAL */
     lane->fds_before = count_open_fds();
     lane->kind = kind;

@@ -167,6 +167,7 @@ static void on_pulse(struct timer *timer, uint64_t now_ns)
 void world_init(struct world *world, enum splice_mode splice)
 {
     memset(world, 0, sizeof(*world));
+    bound_test_time();
     (void)signal(SIGPIPE, SIG_IGN); /* as sluice does */
     fault_clear();
     world->fds_before = count_open_fds();

@@ -34,6 +34,7 @@ static const struct {
     {"twice.test", RCODE_OK, "192.0.2.7 192.0.2.8 192.0.2.7 192.0.2.7", "2001:db8::7 2001:db8::7",
      0},
     {"mapped.test", RCODE_OK, "192.0.2.7", "::ffff:192.0.2.7", 0},
+    {"wrapped.test", RCODE_OK, "", "::ffff:192.0.2.7", 0},
     {"most.test", RCODE_OK, "", "", DNS_ADDRS_MAX},
     {"many.test", RCODE_OK, "", "", DNS_ADDRS_MAX + 6},
     {"empty.test", RCODE_OK, "", "", 0},
@@ -243,6 +244,22 @@ Test(dns, addresses_are_ready_for_the_kernel, .init = start_server)
         cr_assert(addrs[i].len == (v4 ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6)));
         cr_assert(addr_port(&addrs[i]) == 65535);
         cr_assert(!addrs[i].dual_stack);
+    }
+}
+
+/* A name server that wraps an IPv4 address in IPv6 names that IPv4 address: it is the one form in which
+ * loops are looked for and a source is bound (net/addr.h). */
+Test(dns, mapped_answers_become_v4, .init = start_server)
+{
+    static const char *const names[] = {"wrapped.test", "::ffff:192.0.2.7"};
+
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        struct addr addrs[DNS_ADDRS_MAX];
+
+        cr_assert(dns_lookup(names[i], 80, addrs) == 1, "%s", names[i]);
+        assert_found(addrs, 1, "192.0.2.7:80");
+        cr_assert(addrs[0].u.any.sa_family == AF_INET, "%s", names[i]);
+        cr_assert(addrs[0].len == sizeof(struct sockaddr_in), "%s", names[i]);
     }
 }
 

@@ -351,6 +351,37 @@ Test(sock, urgent_bytes_stay_in_the_stream)
     close_pair(&pair);
 }
 
+/* Unix sockets have urgent bytes, too (Linux 5.15): ours keep them among the others, the server's leg
+ * from the start and an accepted one when it is told. */
+Test(sock, urgent_bytes_of_unix_sockets_stay_in_the_stream)
+{
+    int fds[2];
+    int fd = sock_new(AF_UNIX, &tuning, NULL);
+    char bytes[8] = "";
+
+    cr_assert(fd >= 0);
+    cr_assert(option(fd, SOL_SOCKET, SO_OOBINLINE) != 0);
+    (void)close(fd);
+    cr_assert(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) == 0);
+    sock_keep_urgent_inline(fds[0]);
+    cr_assert(send(fds[1], "a", 1, 0) == 1);
+    if (send(fds[1], "b", 1, MSG_OOB) < 0) {
+        cr_skip_test("this kernel has no urgent bytes on unix sockets");
+    }
+    cr_assert(send(fds[1], "c", 1, 0) == 1);
+    for (size_t len = 0; len < 3;) {
+        ssize_t result;
+
+        wait_for(fds[0], POLLIN);
+        result = recv(fds[0], bytes + len, sizeof(bytes) - 1 - len, 0);
+        cr_assert(result > 0);
+        len += (size_t)result;
+    }
+    cr_assert_str_eq(bytes, "abc");
+    (void)close(fds[0]);
+    (void)close(fds[1]);
+}
+
 /* --- how a connection ends --- */
 
 enum end { END_RESET, END_FIN };

@@ -21,6 +21,10 @@ enum { RESERVE = 24 }; /* of limits.c: descriptors that every worker needs for i
     "max-connections needs two descriptors for each connection of a worker, more than the "        \
     "descriptor limit (ulimit -n) has: raise that, use more workers, or lower it"
 
+#define NO_MASTER                                                                                  \
+    "the master needs a descriptor for each listener of each worker, and one for each worker, "    \
+    "more than the descriptor limit (ulimit -n) has: raise that, or use fewer workers"
+
 static uint64_t next_random(uint64_t *state)
 {
     uint64_t z = *state += UINT64_C(0x9e3779b97f4a7c15); /* splitmix64 */
@@ -71,6 +75,7 @@ Test(limits, are_shared_out)
         {1024, 4, 3, 2, 3, 3, 8},
         {1024, 1024, 1, 2, 1, 1, 8},
         {1024, 4, 4, 2, 4, 4, 8},
+        {1024, 500, 500, 1, 500, 500, 8}, /* the master has just enough */
     };
 
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
@@ -104,6 +109,8 @@ Test(limits, impossible_numbers_are_refused)
         {1024, 4, 1997, 2, TOO_MANY}, /* one worker would have 500, and has room for 499 */
         {1024, 1, 1996, 2, TOO_MANY},
         {1024, 1024, 100000000, 2, TOO_MANY},
+        {1023, 500, 0, 1, NO_MASTER}, /* 24 of its own, 500 pipes, 500 listening sockets */
+        {1023, 500, 500, 1, NO_MASTER},
     };
 
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {

@@ -158,8 +158,12 @@ static const char *twice_is_fine(void)
 {
     static const struct identity other = {.uid = 4713, .gid = 4712};
 
+    REQUIRE(identity_is_possible(&ordinary));
+    REQUIRE(identity_is_possible(&other));
     REQUIRE(become(&ordinary));
+    REQUIRE(identity_is_possible(&ordinary));
     REQUIRE(become(&ordinary));
+    REQUIRE(!identity_is_possible(&other));
     REQUIRE(identity_become(&other) == -EPERM);
     REQUIRE(getuid() == ordinary.uid);
     return NULL;
@@ -200,7 +204,8 @@ Test(privileges, nobody_can_be_found_and_become)
     run_in_child(becomes_nobody);
 }
 
-/* Being that user already is fine; becoming another one then is refused and changes nothing. */
+/* Being that user already is fine; becoming another one then is refused and changes nothing. What is
+ * possible is known beforehand. */
 Test(privileges, may_be_given_up_twice)
 {
     run_in_child(twice_is_fine);

@@ -2,8 +2,11 @@
 #include "proc/translate.h"
 
 #include "conf/options.h"
+#include "proc/exits.h"
 
 #include <criterion/criterion.h>
+#include <pwd.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -160,4 +163,48 @@ Test(translate, mapped_source_is_used_for_v4_servers)
     addr_format(&local, text);
     cr_assert_str_eq(text, "127.0.0.9:0");
     (void)close(fd);
+}
+
+/* --- the user to run as --- */
+
+/* What translate_user() returns and says for a name. */
+static int translate_name(const char *name, struct identity *identity, char text[256])
+{
+    struct settings settings = {0};
+    FILE *errors = fmemopen(text, 256, "w");
+    int status;
+
+    cr_assert(errors != NULL);
+    (void)snprintf(settings.user, sizeof(settings.user), "%s", name);
+    text[0] = '\0';
+    status = translate_user(&settings, identity, errors);
+    (void)fclose(errors);
+    return status;
+}
+
+/* The account that this process runs as; NULL in a container that has none for it. */
+static const char *own_name(void)
+{
+    const struct passwd *entry = getpwuid(getuid());
+
+    return entry != NULL ? entry->pw_name : NULL;
+}
+
+/* No user, and the one that we are, may always be configured; an unknown one never. */
+Test(translate, user_is_looked_up)
+{
+    struct identity identity = {.uid = 4711};
+    char text[256];
+
+    cr_assert(translate_name("", &identity, text) == EXIT_STATUS_OK);
+    cr_assert_str_eq(text, "");
+    cr_assert(identity.uid == 4711, "nothing is stored");
+    cr_assert(translate_name("no-such-user-here", &identity, text) == EXIT_STATUS_CONFIG);
+    cr_assert_str_eq(text, "sluice: --user: there is no user \"no-such-user-here\"\n");
+    if (own_name() == NULL) {
+        cr_skip_test("this user has no account");
+    }
+    cr_assert(translate_name(own_name(), &identity, text) == EXIT_STATUS_OK, "%s", text);
+    cr_assert_str_eq(text, "");
+    cr_assert(identity.uid == getuid());
 }

@@ -175,6 +175,33 @@ Test(connect, ends_when_the_client_resets_meanwhile)
     }
 }
 
+/* A client that resets when the server has accepted already, though sluice has not looked yet: it
+ * was connected, so what it said is delivered, and then its reset. */
+Test(connect, delivers_what_a_client_said_that_resets_once_the_server_is_reached)
+{
+    const struct record *record;
+    struct leg client;
+    struct leg server;
+
+    world_init(&world, SPLICE_AUTO);
+    (void)world_add_tcp(&world);
+    world_open(&world);
+    client = world_connect(&world);
+    WORLD_UNTIL(&world, fault_count(CALL_CONNECT, ANY_FD) == 1);
+    cr_assert(world_session(&world)->phase == SESSION_CONNECTING);
+    cr_assert(leg_try_send(&client, 500) == 500);
+    server = (struct leg){.send_key = client.receive_key, .receive_key = client.send_key};
+    server.fd = accept4(world.upstream[0], NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    cr_assert(server.fd >= 0);
+    leg_reset(&client);
+    leg_expect(&world, &server, 500);
+    leg_expect_end(&world, &server, LEG_RESET);
+    record = world_expect_end(&world, REASON_CLIENT_RESET, CLOSED_BY_CLIENT, ECONNRESET);
+    cr_assert(record->bytes_up == 500 && record->undelivered_bytes == 0);
+    leg_close(&server);
+    world_close(&world);
+}
+
 /* --- unix sockets --- */
 
 /* A unix server whose queue is full says so at once, and no event tells when there is room: the
@@ -199,6 +226,32 @@ Test(connect, waits_for_room_in_the_queue_of_a_unix_server)
     world_converse(&world, &client, &server, 10);
     world_wait_records(&world, 2);
     cr_assert(world.records[1].retries == 0);
+    world_close(&world);
+}
+
+/* The tries become rarer, down to one a second: thousands may be waiting for the same queue. */
+Test(connect, tries_a_full_unix_server_ever_more_rarely)
+{
+    struct leg first;
+    struct leg client;
+    size_t tries;
+
+    world_init(&world, SPLICE_AUTO);
+    (void)world_add_unix(&world, 0);
+    world_open(&world);
+    first = world_connect(&world);
+    WORLD_UNTIL(&world, fault_count(CALL_CONNECT, ANY_FD) == 1);
+    client = world_connect(&world);
+    for (int tenths = 0; tenths < 300; tenths++) {
+        fault_clock_advance(100 * NS_PER_MS);
+        world_turn(&world);
+    }
+    tries = fault_count(CALL_CONNECT, ANY_FD);
+    cr_assert(tries >= 25 && tries <= 45, "%zu tries in half a minute", tries);
+    relay_end_all(&world.relay, REASON_DRAIN, false);
+    world_wait_records(&world, 2);
+    leg_close(&first);
+    leg_close(&client);
     world_close(&world);
 }
 
@@ -410,6 +463,26 @@ Test(connect, takes_a_connection_to_itself_for_refused)
     source = world.targets[0].addr;
     (void)close(world.upstream[0]); /* the port must be free to be met */
     world.upstream[0] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    world.settings.source = &source;
+    world_open(&world);
+    client = world_connect(&world);
+    (void)expect_failure(&client, REASON_CONNECT_REFUSED, CLOSED_BY_SERVER, ECONNREFUSED);
+    cr_assert(fault_count_good(CALL_LOCAL_ADDRESS, ANY_FD) >= 1, "the kernel did not connect it");
+    world_close(&world);
+}
+
+/* The wildcard as a target means loopback, so that can be met, too. */
+Test(connect, takes_a_connection_to_itself_by_the_wildcard_for_refused)
+{
+    static struct addr source;
+    struct leg client;
+
+    world_init(&world, SPLICE_AUTO);
+    (void)world_add_refusing(&world);
+    source = world.targets[0].addr;
+    (void)close(world.upstream[0]);
+    world.upstream[0] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    world.targets[0].addr = addr_any(AF_INET, addr_port(&source));
     world.settings.source = &source;
     world_open(&world);
     client = world_connect(&world);

@@ -411,9 +411,9 @@ Test(flow, stopped_delivers_what_it_holds_and_passes_on_no_fin)
     }
 }
 
-/* flow_stop() on a flow that already drains behind a FIN: FIN must not follow the bytes any more. No
- * engine gets there by itself, as both meet the end with an empty channel only; the state is set by
- * hand. */
+/* flow_stop() on a flow that already drains behind a FIN: FIN must not follow the bytes any more.
+ * No engine gets there by itself, as both meet the end with an empty channel only; the state is set
+ * by hand. */
 Test(flow, stopped_while_draining_passes_on_no_fin)
 {
     struct lane lane;

@@ -9,6 +9,8 @@
 
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -179,6 +181,48 @@ Test(listener, comes_back_by_timer_after_a_shortage)
     }
 }
 
+/* An error that says "this connection is gone" every time is not about connections: a security
+ * module refuses the call. The listener pauses and tries again by timer, instead of spinning. */
+Test(listener, does_not_spin_when_every_accept_is_refused)
+{
+    size_t tries;
+
+    open_world(4);
+    fault_fail(CALL_ACCEPT, ANY_FD, 1, ALWAYS, EPERM);
+    clients[0] = world_connect(&world);
+    WORLD_UNTIL(&world, world.pauses == 1);
+    tries = fault_count(CALL_ACCEPT, ANY_FD);
+    cr_assert(tries <= 64);
+    world_idle(&world, 10);
+    cr_assert(fault_count(CALL_ACCEPT, ANY_FD) == tries);
+    wait_for_retry();
+    cr_assert(fault_count(CALL_ACCEPT, ANY_FD) == 2 * tries);
+    fault_disarm();
+    wait_for_retry();
+    expect_service(0);
+    world_wait_records(&world, 1);
+    world_close(&world);
+}
+
+/* No socket for the server leg, for a reason that is no shortage: that is no reason to pause. Each
+ * client is accepted and told by its record. */
+Test(listener, does_not_pause_when_only_the_server_can_not_be_reached)
+{
+    open_world(4);
+    fault_fail(CALL_SOCKET, ANY_FD, 1, ALWAYS, EAFNOSUPPORT);
+    for (size_t i = 0; i < 3; i++) {
+        clients[i] = world_connect(&world);
+        world_wait_records(&world, i + 1);
+        cr_assert(world.records[i].reason == REASON_CONNECT_UNREACHABLE);
+        cr_assert(world.records[i].error == EAFNOSUPPORT);
+        leg_expect_end(&world, &clients[i], LEG_RESET);
+        leg_close(&clients[i]);
+    }
+    cr_assert(world.pauses == 0);
+    cr_assert(metric_get(&world.metrics.accept_errors) == 0);
+    world_close(&world);
+}
+
 /* A session that ends gives back what was short: that resumes the listener at once, not the
  * timer. */
 Test(listener, comes_back_when_a_session_has_ended)
@@ -297,6 +341,32 @@ Test(listener, resumes_all_that_have_paused)
     world_converse(&world, &clients[1], &servers[1], 10);
     expect_service(0);
     world_wait_records(&world, 2);
+    listener_close(&second);
+    world_close(&world);
+}
+
+/* A listener on a unix socket serves its clients the same way; the record has no address and no RTT
+ * of theirs, only the family. */
+Test(listener, serves_clients_of_a_unix_socket)
+{
+    struct listener second;
+    struct addr address = {0};
+
+    open_world(2);
+    address.u.local.sun_family = AF_UNIX;
+    address.len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 +
+                              (size_t)sprintf(address.u.local.sun_path + 1, "sluice-front-%ld",
+                                              (long)getpid()));
+    second = world.listener;
+    cr_assert(listener_start(&second, &world.relay, sock_listen_unix(&address)) == 0);
+    clients[0] = (struct leg){.send_key = 1, .receive_key = 2};
+    clients[0].fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    cr_assert(connect(clients[0].fd, &address.u.any, address.len) == 0);
+    expect_service(0);
+    world_wait_records(&world, 1);
+    cr_assert(world.records[0].client.family == AF_UNIX);
+    cr_assert(world.records[0].rtt_us == 0);
+    cr_assert(world.records[0].bytes_up == 100 && world.records[0].bytes_down == 100);
     listener_close(&second);
     world_close(&world);
 }

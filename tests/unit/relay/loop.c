@@ -95,6 +95,7 @@ static struct loop loop;
 
 static void set_up(void)
 {
+    bound_test_time();
     fault_clear();
     order_len = 0;
     cr_assert(loop_init(&loop) == 0);
@@ -360,8 +361,8 @@ static void on_alarm(struct timer *timer, uint64_t now_ns)
     alarm->runs_seen = alarm->probe->runs;
 }
 
-/* In a turn timers come after the tasks of recorded events, at the turn's time: who has news is heard
- * before a deadline is. */
+/* In a turn timers come after the tasks of recorded events, at the turn's time: who has news is
+ * heard before a deadline is. */
 Test(loop, fires_timers_after_the_tasks_of_events)
 {
     struct probe probe;
@@ -378,6 +379,47 @@ Test(loop, fires_timers_after_the_tasks_of_events)
     cr_assert(alarm.runs_seen == 1);
     cr_assert(probe.runs == 1);
     close_probe(&probe);
+}
+
+/* A process that was stopped and continued is told of no event, whatever has come, and finds its
+ * timers due. Before one of them fires, epoll is asked once more, so that a task sees what has
+ * come. */
+Test(loop, looks_again_for_events_before_a_timer_fires_after_an_empty_wait)
+{
+    struct probe probe;
+    struct alarm alarm = {.probe = &probe};
+
+    open_probe(&probe, &loop);
+    make_readable(&probe);
+    timer_init(&alarm.timer, on_alarm);
+    timer_set(&loop.timers, &alarm.timer, loop.now_ns + NS_PER_S);
+    fault_clock_advance(2 * NS_PER_S);
+    fault_clear();
+    fault_return(CALL_EPOLL_WAIT, ANY_FD, 1, 1, 0);
+    cr_assert(loop_turn(&loop) == 0);
+    cr_assert(alarm.fired == 1);
+    cr_assert((alarm.ready_seen & IO_READABLE) != 0);
+    cr_assert(alarm.runs_seen == 1);
+    cr_assert(fault_count(CALL_EPOLL_WAIT, ANY_FD) == 2);
+    cr_assert(fault_last(CALL_EPOLL_WAIT, ANY_FD)->len == 0);
+    close_probe(&probe);
+}
+
+/* That second look can fail like the first; then nothing is acted on. */
+Test(loop, returns_the_error_of_a_failed_second_look)
+{
+    struct probe probe;
+    struct alarm alarm = {.probe = &probe};
+
+    init_probe(&probe, &loop);
+    timer_init(&alarm.timer, on_alarm);
+    timer_set(&loop.timers, &alarm.timer, loop.now_ns + NS_PER_S);
+    fault_clock_advance(2 * NS_PER_S);
+    fault_return(CALL_EPOLL_WAIT, ANY_FD, 1, 1, 0);
+    fault_fail(CALL_EPOLL_WAIT, ANY_FD, 2, 1, EBADF);
+    cr_assert(loop_turn(&loop) == -EBADF);
+    cr_assert(alarm.fired == 0);
+    timer_cancel(&loop.timers, &alarm.timer);
 }
 
 /* How long epoll may wait: not at all with a task queued or a timer due, until the next timer

@@ -230,6 +230,33 @@ Test(session, looks_ever_more_rarely_at_a_slow_peer)
     close_world(&client, &server);
 }
 
+/* What the living side goes on sending wakes the session up, but does not put off the next look, or
+ * the reset would come ever later. */
+Test(session, is_not_kept_from_looking_by_what_the_other_side_sends)
+{
+    struct session *session;
+    struct leg client;
+    struct leg server;
+    uint64_t start_ns;
+
+    open_pair(SPLICE_NEVER, &client, &server);
+    session = world_session(&world);
+    fault_return(CALL_UNACKNOWLEDGED, ANY_FD, 1, ALWAYS, 1000);
+    leg_reset(&server);
+    WORLD_UNTIL(&world, session->phase == SESSION_ENDING);
+    start_ns = world.loop.now_ns;
+    for (int i = 0; i < 100; i++) {
+        cr_assert(leg_try_send(&client, 1) == 1);
+        world_turn(&world);
+    }
+    cr_assert(session->wait_ms <= 2 * (world.loop.now_ns - start_ns) / NS_PER_MS + 8,
+              "the next look is %u ms away", session->wait_ms);
+    cr_assert(timer_is_set(&session->timer));
+    fault_disarm();
+    (void)world_expect_end(&world, REASON_SERVER_RESET, CLOSED_BY_SERVER, ECONNRESET);
+    close_world(&client, &server);
+}
+
 /* --- races --- */
 
 static void reset_leg(void *context)
@@ -309,6 +336,37 @@ Test(session, shows_no_fin_for_a_unix_server_that_closed_with_bytes_unread)
         leg_expect_end(&world, &client, LEG_RESET);
         world_wait_records(&world, 1);
         cr_assert(world.records[0].reason == REASON_SERVER_RESET);
+        close_world(&client, &server);
+    }
+}
+
+/* A unix server that gives up reading alone, and goes on writing: what is sent to it is lost, as it
+ * wished, but its whole answer arrives, and its FIN. */
+Test(session, delivers_the_answer_of_a_unix_server_that_stopped_reading)
+{
+    for (size_t i = 0; i < ARRAY_LEN(modes); i++) {
+        struct leg client;
+        struct leg server;
+
+        world_init(&world, modes[i]);
+        (void)world_add_unix(&world, 10);
+        world_open(&world);
+        world_pair(&world, &client, &server);
+        leg_send(&world, &server, 100);
+        leg_expect(&world, &client, 100);
+        cr_assert(shutdown(server.fd, SHUT_RD) == 0);
+        leg_send(&world, &client, 1000);
+        WORLD_UNTIL(&world, flow_is_over(&world_session(&world)->up));
+        for (int round = 0; round < 5; round++) {
+            world_idle(&world, 2);
+            leg_send(&world, &server, 20000);
+            leg_expect(&world, &client, 20000);
+        }
+        leg_shut(&server);
+        leg_expect_end(&world, &client, LEG_FIN);
+        world_wait_records(&world, 1);
+        cr_assert(world.records[0].bytes_down == 100100);
+        cr_assert(reason_how(world.records[0].reason) != HOW_FIN, "1000 bytes went nowhere");
         close_world(&client, &server);
     }
 }
