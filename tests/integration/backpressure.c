@@ -523,19 +523,18 @@ static bool leaves_unread(int fd)
     return true;
 }
 
-/* Sends 1 to `piece_max` bytes at a time until the proxy leaves some of them unread; returns how many
- * went. */
-static uint64_t send_until_unread(int fd, uint64_t key, size_t piece_max)
+/* Sends 1 to 7 bytes at a time until the proxy leaves some of them unread; returns how many went. */
+static uint64_t send_slices_until_unread(int fd, uint64_t key)
 {
     uint64_t seed = key;
     uint64_t done = 0;
 
     do {
         for (int i = 0; i < 200; i++) {
-            unsigned char bytes[4 * KIB];
-            size_t len = 1 + (size_t)random_below(&seed, piece_max);
+            unsigned char bytes[8];
+            size_t len = 1 + (size_t)random_below(&seed, 7);
 
-            cr_assert(len <= sizeof(bytes) && done < 64 * MIB);
+            cr_assert(done < 64 * MIB, "sluice takes bytes without end that nobody reads");
             stream_fill(key, done, bytes, len);
             cr_assert(send(fd, bytes, len, MSG_NOSIGNAL) == (ssize_t)len);
             done += len;
@@ -544,33 +543,50 @@ static uint64_t send_until_unread(int fd, uint64_t key, size_t piece_max)
     return done;
 }
 
-/* DI-04, B01, B02: the pipe is full, by its bytes or (of slices) by its slots long before, and some
- * bytes wait in the socket before it. Then silence: only the reader can bring things into motion, and it
- * must get everything. A splice that took "no slot" for "socket empty" would never go on. The server is
- * a unix one because their buffers do not grow. */
+static void run_full_pipe(const char *mode, bool in_slices)
+{
+    char argument[128];
+    char name[64];
+    struct proxy proxy;
+    struct pair pair;
+    uint64_t offset = 0;
+    uint64_t len = 2 * MIB;
+    int listen_fd;
+
+    proxy_init(&proxy);
+    (void)snprintf(name, sizeof(name), "@sluice-test-full-%d", getpid());
+    (void)snprintf(argument, sizeof(argument), "%s:%d=unix:%s", proxy.ip, PROXY_PORT, name);
+    listen_fd = peer_listen_unix(name);
+    proxy_start(&proxy, (const char *const[]){"--splice", mode, argument, NULL});
+    pair = pair_open(&proxy, listen_fd);
+    if (in_slices) {
+        len = send_slices_until_unread(pair.client, 5);
+    } else {
+        pid_t worker = only_worker(&proxy);
+
+        offset = 64 * MIB;
+        send_and_expect(pair.client, pair.server, 5, 0, offset); /* widens the receive buffer */
+        freeze(worker);
+        peer_send(pair.client, 5, offset, len);
+        wait_until_taken(pair.client);
+        thaw(worker);
+        cr_assert(leaves_unread(pair.client));
+    }
+    peer_expect(pair.server, 5, offset, len);
+    pair_close(&pair);
+    peer_close(listen_fd);
+    proxy_finish(&proxy, 1);
+}
+
+/* B01, B02: everything that was sent has reached the proxy; the pipe is full, by its bytes or (of slices)
+ * by its slots long before, and the rest waits in the socket before it. Only the reader can bring things
+ * into motion, and it must get everything. A splice that took "no slot" for "socket empty" would never
+ * go on. The server is a unix one because their buffers do not grow. */
 Test(backpressure, leaves_no_byte_behind_when_the_pipe_was_full)
 {
-    static const size_t piece_max[] = {7, 4 * KIB};
-
-    for (size_t i = 0; i < 2 * SPLICE_MODES; i++) {
-        char argument[128];
-        char name[64];
-        struct proxy proxy;
-        struct pair pair;
-        int listen_fd;
-        uint64_t len;
-
-        proxy_init(&proxy);
-        (void)snprintf(name, sizeof(name), "@sluice-test-full-%d", getpid());
-        (void)snprintf(argument, sizeof(argument), "%s:%d=unix:%s", proxy.ip, PROXY_PORT, name);
-        listen_fd = peer_listen_unix(name);
-        proxy_start(&proxy, (const char *const[]){"--splice", splice_names[i / 2], argument, NULL});
-        pair = pair_open(&proxy, listen_fd);
-        len = send_until_unread(pair.client, 5, piece_max[i % 2]);
-        peer_expect(pair.server, 5, 0, len);
-        pair_close(&pair);
-        peer_close(listen_fd);
-        proxy_finish(&proxy, 1);
+    for (size_t i = 0; i < SPLICE_MODES; i++) {
+        run_full_pipe(splice_names[i], false);
+        run_full_pipe(splice_names[i], true);
     }
 }
 
