@@ -75,12 +75,14 @@ LIB_SRC := $(sort $(wildcard src/*/*.c))
 SUPPORT_SRC := $(sort $(wildcard tests/support/*.c))
 UNIT_SRC := $(sort $(wildcard tests/unit/*.c tests/unit/*/*.c tests/unit/*/*/*.c))
 SIM_SRC := $(sort $(wildcard tests/sim/*.c))
-INTEGRATION_SRC := $(sort $(wildcard tests/integration/*.c))
+# Suites that start the real program: common cases, the generated close matrix, what needs a network of its own.
+DRIVING := integration matrix net
+driving_src = $(sort $(wildcard tests/$1/*.c))
 RUNNER_SRC := $(sort $(wildcard tests/runner/*.c))
 # Every test program has the common part; only the unit tests have the fault seam in support/unit.
 COMMON_SRC := $(sort $(wildcard tests/runner/common/*.c))
 UNIT_ALL_SRC := $(UNIT_SRC) $(COMMON_SRC) $(SUPPORT_SRC) $(sort $(wildcard tests/support/unit/*.c))
-INTEGRATION_ALL_SRC := $(INTEGRATION_SRC) $(COMMON_SRC) $(SUPPORT_SRC)
+DRIVING_ALL_SRC := $(foreach suite,$(DRIVING),$(call driving_src,$(suite))) $(COMMON_SRC) $(SUPPORT_SRC)
 SIM_ALL_SRC := $(SIM_SRC) $(COMMON_SRC) tests/support/stream.c
 object = $(patsubst %.c,$(OUT)/obj/%.o,$1)
 
@@ -90,7 +92,8 @@ BENCH_OUT := $(if $(filter release,$(MODE)),$(BUILD),$(OUT))/bench
 BENCH_SRC := $(sort $(wildcard bench/*.c))
 BENCH_SHARED_SRC := $(filter $(patsubst %.h,%.c,$(wildcard bench/*.h)),$(BENCH_SRC))
 BENCH := $(patsubst bench/%.c,$(BENCH_OUT)/%,$(filter-out $(BENCH_SHARED_SRC),$(BENCH_SRC)))
-TESTS := $(if $(UNIT_SRC),$(OUT)/tests/unit) $(if $(SIM_SRC),$(OUT)/tests/sim) $(if $(INTEGRATION_SRC),$(OUT)/tests/integration)
+TESTS := $(if $(UNIT_SRC),$(OUT)/tests/unit) $(if $(SIM_SRC),$(OUT)/tests/sim) \
+	$(foreach suite,$(DRIVING),$(if $(call driving_src,$(suite)),$(OUT)/tests/$(suite)))
 RUNNER := $(patsubst tests/runner/%.c,$(OUT)/tests/runner/%,$(RUNNER_SRC))
 STATIC_SRC := $(LIB_SRC) $(wildcard src/main.c)
 FORMATTED = $(shell find src include tests bench -name '*.[ch]' 2>/dev/null | sort)
@@ -102,13 +105,14 @@ same = $(and $(findstring x$1x,x$2x),$(findstring x$2x,x$1x))
 stamp = $(if $(call same,$(file <$1),$2),,$(shell mkdir -p $(dir $1))$(file >$1,$2))
 
 # These goals compile nothing themselves: no probing for them.
-NO_COMPILE := help clean format check check-style check-layers check-size test test-unit test-integration sim
+NO_COMPILE := help clean format check check-style check-layers check-size test test-unit test-integration test-matrix \
+	test-net sim
 ifneq ($(filter-out $(NO_COMPILE),$(or $(MAKECMDGOALS),all)),)
 CC_VERSION := $(shell $(CC) --version 2>/dev/null | head -n 1)
 COMMAND := $(CC) $(CC_VERSION) $(WERROR) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) $(LDLIBS)
 $(call stamp,$(OUT)/command.stamp,$(COMMAND))
 # A deleted source must also leave the archive and the test programs.
-$(call stamp,$(OUT)/sources.stamp,$(LIB_SRC) $(UNIT_ALL_SRC) $(SIM_ALL_SRC) $(INTEGRATION_ALL_SRC))
+$(call stamp,$(OUT)/sources.stamp,$(LIB_SRC) $(UNIT_ALL_SRC) $(SIM_ALL_SRC) $(DRIVING_ALL_SRC))
 include $(OUT)/flags.mk
 endif
 
@@ -187,10 +191,13 @@ $(OUT)/tests/sim: $(call object,$(SIM_ALL_SRC)) $(LIB) $(OUT)/sources.stamp
 	@mkdir -p $(@D)
 	$(Q)$(LINK) $(filter %.o %.a,$^) $(CRITERION) $(LDLIBS) -o $@
 
-$(OUT)/tests/integration: $(call object,$(INTEGRATION_ALL_SRC)) $(LIB) $(OUT)/sources.stamp
-	$(call say,LD,$@)
-	@mkdir -p $(@D)
-	$(Q)$(LINK) $(filter %.o %.a,$^) $(CRITERION) $(LDLIBS) -lm -o $@
+define driving_rule
+$(OUT)/tests/$1: $(call object,$(call driving_src,$1) $(COMMON_SRC) $(SUPPORT_SRC)) $(LIB) $(OUT)/sources.stamp
+	$$(call say,LD,$$@)
+	@mkdir -p $$(@D)
+	$$(Q)$$(LINK) $$(filter %.o %.a,$$^) $$(CRITERION) $$(LDLIBS) -lm -o $$@
+endef
+$(foreach suite,$(DRIVING),$(eval $(call driving_rule,$(suite))))
 
 $(RUNNER): $(OUT)/tests/runner/%: $(OUT)/obj/tests/runner/%.o $(call object,$(COMMON_SRC))
 	$(call say,LD,$@)
@@ -202,7 +209,7 @@ MODE_GIVEN := $(filter command environment,$(firstword $(origin MODE)))
 # exec, so that a signal meets the script and not a shell in front of it; + because the script runs make.
 RUN_TESTS = exec env MAKE='$(MAKE)' BUILD='$(BUILD)' FILTER='$(FILTER)' tools/test.sh
 
-.PHONY: test test-unit test-integration test-tools run
+.PHONY: test test-unit test-integration test-matrix test-net test-tools run
 test: ## Run all tests in debug, asan and ubsan (or in MODE=...; FILTER='flow/*')
 	@tools/deps.sh build test
 	+@$(RUN_TESTS) --self-test
@@ -213,6 +220,13 @@ test-unit: ## Run the unit tests in debug (or in MODE=...)
 
 test-integration: ## Run the integration tests in debug (or in MODE=...)
 	+@$(RUN_TESTS) --suite integration $(if $(MODE_GIVEN),$(MODE),debug)
+
+test-matrix: ## Run the close matrix in debug (or in MODE=...)
+	+@$(RUN_TESTS) --suite matrix $(if $(MODE_GIVEN),$(MODE),debug)
+
+test-net: ## Run the tests in networks of their own, as root, in debug (or in MODE=...)
+	@tools/deps.sh build test net
+	+@$(RUN_TESTS) --suite net $(if $(MODE_GIVEN),$(MODE),debug)
 
 test-tools: all ## Run real programs through sluice: curl, nginx, redis, PostgreSQL, rsync, git...
 	@exec env SLUICE_BIN='$(OUT)/sluice' ORIGIN_BIN='$(BENCH_OUT)/origin' tests/tools/run.sh
@@ -291,4 +305,4 @@ help: ## Show this list
 	@sed -n '2,/^$$/s/^#   /  /p' Makefile
 
 -include $(patsubst %.o,%.d,$(call object,$(LIB_SRC) src/main.c $(BENCH_SRC) $(UNIT_ALL_SRC) \
-	$(INTEGRATION_ALL_SRC) $(RUNNER_SRC)) $(STATIC_SRC:%.c=$(BUILD)/static/%.o))
+	$(SIM_ALL_SRC) $(DRIVING_ALL_SRC) $(RUNNER_SRC)) $(STATIC_SRC:%.c=$(BUILD)/static/%.o))

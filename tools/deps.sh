@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Names the packages that are missing for the groups given, and installs them where that is allowed.
 #
-#   tools/deps.sh [build] [test] [check] [demo] [tools]     (default: build)
+#   tools/deps.sh [build] [test] [net] [check] [demo] [tools]     (default: build)
 #
 # As root or with a sudo that asks no password, missing packages are installed with apt-get. Otherwise the command to
 # run is printed and the exit status is 1. Nothing missing: says nothing, and is done in milliseconds.
@@ -38,6 +38,14 @@ needs_test() {
     need libcriterion-dev has_criterion
 }
 
+# Networks, rules and faults of the tests' own making.
+needs_net() {
+    need iproute2 has ip
+    need nftables has_server nft
+    need strace has strace
+    need util-linux has prlimit
+}
+
 needs_check() {
     need clang has clang
     need clang-format has clang-format
@@ -70,9 +78,9 @@ needs_tools() {
 
 for group in "${@:-build}"; do
     case $group in
-    build | test | check | demo | tools) "needs_$group" ;;
+    build | test | net | check | demo | tools) "needs_$group" ;;
     *)
-        echo "tools/deps.sh: there is no group '$group'; known are build, test, check, demo, tools" >&2
+        echo "tools/deps.sh: there is no group '$group'; known are build, test, net, check, demo, tools" >&2
         exit 2
         ;;
     esac

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds and runs the test suites, and believes no suite that merely says it passed.
 #
-#   tools/test.sh [--suite unit|sim|integration]... [MODE...]  (default: all suites in debug asan ubsan)
+#   tools/test.sh [--suite unit|sim|integration|matrix|net]... [MODE...]  (default: all but net, in debug asan ubsan)
 #   tools/test.sh --self-test                                 proves that the rules below catch what they should
 #
 # Criterion 2.4.1 counts a test as passing when its process leaks, and knows nothing of what forked children and the
@@ -167,7 +167,7 @@ run_mode() {
             continue
         fi
         jobs=2
-        [ "$suite" != integration ] || jobs=$JOBS
+        case $suite in integration | matrix | net) jobs=$JOBS ;; esac
         args=(--jobs "$jobs" --timeout "$TIMEOUT")
         [ -z "$FILTER" ] || args+=(--filter "$FILTER")
         started=$SECONDS
@@ -230,7 +230,7 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
-[ ${#suites[@]} -gt 0 ] || suites=(unit sim integration)
+[ ${#suites[@]} -gt 0 ] || suites=(unit sim integration matrix)
 [ ${#modes[@]} -gt 0 ] || modes=(debug asan ubsan)
 
 results=
