@@ -51,6 +51,9 @@ void timer_cancel(struct timer_wheel *wheel, struct timer *timer);
 /** True between timer_set() and the moment it fires or is cancelled. */
 bool timer_is_set(const struct timer *timer);
 
+/** When a timer that is set comes due, rounded up to the wheel's tick. */
+uint64_t timer_due_ns(const struct timer *timer);
+
 /** The earliest time at which timer_wheel_run() has something to do, TIMER_NEVER without a timer.
  *  It may be earlier than the first timer: far timers are sorted more finely on the way. */
 uint64_t timer_wheel_next_ns(const struct timer_wheel *wheel);

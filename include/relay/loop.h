@@ -46,9 +46,15 @@ enum {
     LOOP_EVENTS_MAX = 256
 };
 
+/** Called in debug builds before a wait that may block. Returns for how many milliseconds it may
+ *  block at most, -1: no limit. */
+typedef int loop_audit_fn(void *owner);
+
 struct loop {
     uint64_t now_ns; /* monotonic time at the start of this turn */
     struct timer_wheel timers;
+    loop_audit_fn *audit; /* NULL: none */
+    void *audit_owner;
     /* private */
     int epoll_fd;
     struct list_node run_queue;

@@ -48,6 +48,13 @@ struct relay_settings {
     bool want_details;   /* records are read by someone: ask the kernel for addresses and RTT */
 };
 
+/** What the audit of debug builds remembers, see audit.c. */
+struct audit {
+    size_t next;       /* the first session of the next sample */
+    uint32_t waits;    /* since when, in waits, the kernel disagrees */
+    uint64_t since_ns; /* the same as a time */
+};
+
 struct relay {
     struct loop *loop; /* borrowed */
     struct relay_settings settings;
@@ -66,6 +73,7 @@ struct relay {
     struct session *spare_session; /* what the next connection needs, got before its client is */
     int spare_fd;                  /* accepted: a record, and a socket for the server leg (or -1) */
     sa_family_t spare_family;
+    struct audit audit; /* private */
 };
 
 /** Prepares a relay without listeners. Ids count up from `first_id`. 0 or -ENOMEM. */

@@ -111,6 +111,12 @@ void timer_cancel(struct timer_wheel *wheel, struct timer *timer)
     }
 }
 
+uint64_t timer_due_ns(const struct timer *timer)
+{
+    CHECK(timer_is_set(timer));
+    return timer->due_tick <= UINT64_MAX / NS_PER_MS ? timer->due_tick * NS_PER_MS : UINT64_MAX;
+}
+
 /* The first occupied slot in time. By T3 that is the first one of the lowest occupied level. */
 static bool first_slot(const struct timer_wheel *wheel, struct slot *ret_slot, uint64_t *ret_tick)
 {

@@ -40,6 +40,8 @@
 
 int loop_init(struct loop *loop)
 {
+    loop->audit = NULL;
+    loop->audit_owner = NULL;
     loop->now_ns = clock_monotonic_ns();
     timer_wheel_init(&loop->timers, loop->now_ns);
     list_init(&loop->run_queue);
@@ -196,9 +198,25 @@ static int wait_ms(const struct loop *loop)
     return (int)min_u64((next_ns - loop->now_ns + NS_PER_MS - 1) / NS_PER_MS, INT_MAX);
 }
 
+/* Lets the auditor look over everything before the loop sleeps, and cut the sleep short. */
+static int audited(const struct loop *loop, int wait_ms)
+{
+#ifdef SLUICE_DEBUG
+    if (wait_ms != 0 && loop->audit != NULL) {
+        int limit_ms = loop->audit(loop->audit_owner);
+
+        return limit_ms >= 0 && (wait_ms < 0 || limit_ms < wait_ms) ? limit_ms : wait_ms;
+    }
+#else
+    (void)loop;
+#endif
+    return wait_ms;
+}
+
 int loop_turn(struct loop *loop)
 {
-    int count = sys_epoll_wait(loop->epoll_fd, loop->events, LOOP_EVENTS_MAX, wait_ms(loop));
+    int count =
+        sys_epoll_wait(loop->epoll_fd, loop->events, LOOP_EVENTS_MAX, audited(loop, wait_ms(loop)));
 
     if (count < 0) {
         return count;

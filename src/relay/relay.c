@@ -3,6 +3,7 @@
 
 #include "base/check.h"
 #include "net/sys.h"
+#include "relay/audit.h"
 #include "relay/session.h"
 
 #include <string.h>
@@ -20,6 +21,10 @@ int relay_init(struct relay *relay, struct loop *loop, const struct relay_settin
     relay->spare_fd = -1;
     list_init(&relay->live);
     list_init(&relay->listeners);
+#ifdef SLUICE_DEBUG
+    loop->audit = audit_before_wait;
+    loop->audit_owner = relay;
+#endif
     slab_init(&relay->sessions, sizeof(struct session), settings->sessions_max + 1); /* the spare */
     /* Each flow of each session may hold one; the one in hand during a step is among them. */
     slab_init(&relay->supplies.buffers, FLOW_BUFFER_BYTES, 2 * settings->sessions_max);
@@ -32,6 +37,7 @@ void relay_fini(struct relay *relay)
 {
     CHECK(list_is_empty(&relay->live));
     CHECK(list_is_empty(&relay->listeners));
+    relay->loop->audit = NULL;
     if (relay->spare_fd >= 0) {
         sys_close(relay->spare_fd);
         relay->spare_fd = -1;

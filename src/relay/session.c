@@ -190,6 +190,10 @@ static void run_ending(struct session *session)
         close_session(session, (enum reason)session->reason, verdict_error(session));
         return;
     }
+    if (starves) {
+        set_timer(session, now_ns(session) + STARVED_RETRY_MS * NS_PER_MS);
+        return;
+    }
     if (timer_is_set(&session->timer)) {
         return; /* an event brought us here: the next look stays where it is */
     }

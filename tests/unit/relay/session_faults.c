@@ -390,3 +390,40 @@ Test(session, ends_when_one_side_can_not_be_written_to)
         world_close(&world);
     }
 }
+
+/* While the last bytes are delivered at the end of a drain, the kernel is short of memory for a moment:
+ * the next try is 10 ms away, not at the next look at the peer, which comes ever later. */
+Test(session, tries_again_soon_when_memory_is_short_while_it_ends)
+{
+    for (size_t i = 0; i < 2; i++) {
+        struct session *session;
+        struct leg client;
+        struct leg server;
+        uint64_t started_ns;
+
+        world_init(&world, i == 0 ? SPLICE_NEVER : SPLICE_ALWAYS);
+        (void)world_add_tcp(&world);
+        world_open(&world);
+        world_pair(&world, &client, &server);
+        session = world_session(&world);
+        while (flow_held_bytes(&session->up) == 0 || (session->client.ready & IO_READABLE) == 0) {
+            (void)leg_try_send(&client, 256 * 1024);
+            world_turn(&world);
+        }
+        session_end(session, REASON_DRAIN, true);
+        while (session->wait_ms < 256) {
+            fault_clock_advance(NS_PER_MS);
+            world_turn(&world);
+        }
+        fault_fail(i == 0 ? CALL_SEND : CALL_SPLICE_OUT, ANY_FD, 1, 1, ENOMEM);
+        started_ns = world.loop.now_ns;
+        leg_expect_end(&world, &server, LEG_RESET);
+        cr_assert(fault_fired() == 1);
+        cr_assert(world.records[0].undelivered_bytes == 0);
+        cr_assert(world.records[0].bytes_up == server.received);
+        cr_assert(world.loop.now_ns - started_ns < 100 * NS_PER_MS, "it waited for the next look");
+        leg_close(&client);
+        leg_close(&server);
+        world_close(&world);
+    }
+}
