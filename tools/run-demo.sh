@@ -68,8 +68,12 @@ sluice listens on $listen and forwards to a small HTTP server on $origin. In ano
 Each connection leaves a record below when it ends. Ctrl-C stops both.
 
 END
+# In a process group of its own: Ctrl-C in a terminal reaches the whole group, and with the TERM of clean_up sluice would
+# be told twice, which means "at once" and not "when the connections have ended".
+set -m
 "$BUILD/sluice" "$listen=$origin" &
 sluice_pid=$!
+set +m
 status=0
 wait "$sluice_pid" || status=$?
 [ $stopping -eq 1 ] || die "sluice ended by itself, with status $status"

@@ -461,6 +461,7 @@ Test(flow, takes_a_reading_error_after_epipe_for_no_fin)
         lane_finish(&lane);
         cr_assert(lane.received == 1000);
         cr_assert(lane.flow.state == FLOW_FAILED, "a reset was shown as FIN, mode %d", modes[i]);
+        cr_assert(lane.source.error == ECONNRESET);
         lane_fini(&lane);
     }
 }

@@ -336,6 +336,7 @@ Test(session, shows_no_fin_for_a_unix_server_that_closed_with_bytes_unread)
         leg_expect_end(&world, &client, LEG_RESET);
         world_wait_records(&world, 1);
         cr_assert(world.records[0].reason == REASON_SERVER_RESET);
+        cr_assert(world.records[0].error == ECONNRESET);
         close_world(&client, &server);
     }
 }
