@@ -17,6 +17,10 @@
 #define DCHECK(condition) ((void)sizeof(condition))
 #endif
 
+/** For allocations before anything is served or opened: returns `memory`; if that is NULL, says so on
+ *  stderr and ends the process with status 1. */
+void *need_memory(void *memory);
+
 /** Writes the failed condition and its place to stderr, then aborts. */
 _Noreturn void check_failed(const char *condition, const char *file, int line,
                             const char *function);

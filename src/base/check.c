@@ -8,6 +8,18 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+void *need_memory(void *memory)
+{
+    static const char text[] = "sluice: can't get memory\n";
+
+    if (memory == NULL) {
+        ssize_t ignored = write(STDERR_FILENO, text, sizeof(text) - 1);
+        (void)ignored;
+        exit(EXIT_FAILURE);
+    }
+    return memory;
+}
+
 void check_failed(const char *condition, const char *file, int line, const char *function)
 {
     char text[512];

@@ -44,18 +44,12 @@ void config_fini(struct config *config)
 /* Room for one more element of an array of `len`. */
 static void *grow(void *array, size_t len, size_t element_bytes)
 {
-    void *grown = reallocarray(array, len + 1, element_bytes);
-
-    CHECK(grown != NULL);
-    return grown;
+    return need_memory(reallocarray(array, len + 1, element_bytes));
 }
 
 static char *copy(const char *text)
 {
-    char *copied = strdup(text);
-
-    CHECK(copied != NULL);
-    return copied;
+    return need_memory(strdup(text));
 }
 
 size_t config_add_pool(struct config *config, const char *name)

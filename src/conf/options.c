@@ -8,6 +8,7 @@
 #include "conf/options.h"
 
 #include "base/check.h"
+#include "base/message.h"
 #include "conf/nearest.h"
 #include "conf/schema.h"
 
@@ -29,15 +30,18 @@ struct reader {
 PRINTF_LIKE(3, 4)
 static void mistake(struct reader *reader, int argument, const char *format, ...)
 {
+    char *text;
     va_list values;
+    int len;
 
     reader->mistakes++;
-    (void)fprintf(reader->errors, "sluice: argument %d, \"%s\": ", argument,
-                  reader->argv[argument]);
     va_start(values, format);
-    (void)vfprintf(reader->errors, format, values);
+    len = vasprintf(&text, format, values);
     va_end(values);
-    (void)fputc('\n', reader->errors);
+    (void)need_memory(len < 0 ? NULL : text);
+    message_line(reader->errors, "sluice: argument %d, \"%s\": %s", argument,
+                 reader->argv[argument], text);
+    free(text);
 }
 
 static void unknown_option(struct reader *reader, int argument, const char *name)
@@ -157,10 +161,9 @@ static void read_listen(struct reader *reader, int argument, const char *listen,
 
 static void read_pair(struct reader *reader, int argument)
 {
-    char *text = strdup(reader->argv[argument]);
+    char *text = need_memory(strdup(reader->argv[argument]));
     char *equals;
 
-    CHECK(text != NULL);
     equals = strchr(text, '=');
     if (equals == NULL) {
         mistake(reader, argument, "expected LISTEN=TARGET, such as :8080=127.0.0.1:9000");

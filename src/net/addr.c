@@ -2,7 +2,8 @@
  *
  * inet_pton(3) does the numeric work: unlike inet_aton it takes no octal, no hex and no `127.1`.
  * A text of digits and dots that is not an address is an error and not a host name, so that a
- * typing slip such as 10.0.0.256 is not sent to a name server.
+ * typing slip such as 10.0.0.256 is not sent to a name server. Nor is a text that only the resolver
+ * would take for a number, such as 0x7f.1: getaddrinfo(3) connects that to 127.0.0.1.
  *
  * Canonical form: v4-mapped IPv6 (RFC 4291 2.5.5.2) becomes IPv4 in addr_compact(), and every
  * comparison goes through it. */
@@ -126,6 +127,8 @@ static bool is_host_name(const char *host)
 
 static const char *parse_host(const char *host, bool bracketed, struct endpoint *endpoint)
 {
+    struct in_addr ignored;
+
     endpoint->kind = ENDPOINT_ADDR;
     if (bracketed) {
         return parse_v6(host, endpoint->port, &endpoint->addr)
@@ -145,6 +148,9 @@ static const char *parse_host(const char *host, bool bracketed, struct endpoint 
     if (!is_host_name(host)) {
         return strchr(host, ':') != NULL ? "expected an IPv6 address in brackets: [V6]:PORT"
                                          : "expected a host name of letters, digits, - . and _";
+    }
+    if (inet_aton(host, &ignored) != 0) {
+        return "expected an IPv4 address of four decimal numbers, or a name that is no number";
     }
     endpoint->kind = ENDPOINT_NAME;
     return NULL;

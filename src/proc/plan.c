@@ -6,6 +6,7 @@
 #include "proc/plan.h"
 
 #include "base/check.h"
+#include "base/message.h"
 #include "net/dns.h"
 #include "net/sys.h"
 #include "proc/exits.h"
@@ -25,10 +26,7 @@ static int worse(int status, int other)
 
 static void *grow(void *array, size_t len, size_t element_bytes)
 {
-    void *grown = reallocarray(array, len + 1, element_bytes);
-
-    CHECK(grown != NULL);
-    return grown;
+    return need_memory(reallocarray(array, len + 1, element_bytes));
 }
 
 /* --- looking up names --- */
@@ -46,8 +44,8 @@ static int look_up(const struct endpoint *endpoint, const char *text,
     }
     count = dns_lookup(endpoint->host, endpoint->port, addrs);
     if (count < 0) {
-        (void)fprintf(errors, "sluice: \"%s\": the name \"%s\" does not resolve: %s\n", text,
-                      endpoint->host, dns_error(count));
+        message_line(errors, "sluice: \"%s\": the name \"%s\" does not resolve: %s", text,
+                     endpoint->host, dns_error(count));
         *ret_status = worse(*ret_status, dns_error_is_temporary(count) ? EXIT_STATUS_FAILURE
                                                                        : EXIT_STATUS_CONFIG);
         return 0;
@@ -87,10 +85,12 @@ static struct addr any_address(uint16_t port)
 {
     int fd = sys_socket(AF_INET6);
 
-    if (fd < 0) {
+    if (fd == -EAFNOSUPPORT) {
         return addr_any(AF_INET, port);
     }
-    sys_close(fd);
+    if (fd >= 0) {
+        sys_close(fd); /* a shortage is no answer: who listens will meet it, or not */
+    }
     return addr_any(AF_INET6, port);
 }
 
@@ -180,11 +180,10 @@ static int check_loops(const struct plan *plan, FILE *errors)
                 const struct target *target = &plan->pools[p].targets[t];
 
                 if (leads_back(&plan->listeners[l].addr, &target->addr)) {
-                    (void)fprintf(
-                        errors,
-                        "sluice: target \"%s\" of \"%s\" is sluice's own listener \"%s\": "
-                        "each connection would come back for ever\n",
-                        target->name, plan->pools[p].name, plan->listeners[l].name);
+                    message_line(errors,
+                                 "sluice: target \"%s\" of \"%s\" is sluice's own listener \"%s\": "
+                                 "each connection would come back for ever",
+                                 target->name, plan->pools[p].name, plan->listeners[l].name);
                     status = EXIT_STATUS_CONFIG;
                 }
             }
@@ -198,8 +197,7 @@ int plan_make(const struct config *config, struct plan *plan, FILE *errors)
     int status = 0;
 
     memset(plan, 0, sizeof(*plan));
-    plan->pools = calloc(config->pools_len, sizeof(*plan->pools));
-    CHECK(plan->pools != NULL);
+    plan->pools = need_memory(calloc(config->pools_len, sizeof(*plan->pools)));
     plan->pools_len = config->pools_len;
     for (size_t i = 0; i < config->pools_len; i++) {
         status = worse(status, make_pool(&config->pools[i], &plan->pools[i], errors));
@@ -240,19 +238,28 @@ static void report(const struct plan_listener *listener, int error, FILE *errors
     const char *what = error == ENOTSOCK ? "Path is taken" : strerror(error);
 
     addr_format(&listener->addr, text);
-    (void)fprintf(errors, "sluice: can't listen on \"%s\" (%s): %s%s\n", listener->name, text, what,
-                  advice(&listener->addr, error));
+    message_line(errors, "sluice: can't listen on \"%s\" (%s): %s%s", listener->name, text, what,
+                 advice(&listener->addr, error));
 }
 
-static void remember_file(struct plan_listener *listener)
+/* Notes which file bind(2) has made, so that at the end that one is removed and no other. */
+static int remember_file(struct plan_listener *listener)
 {
+    const char *path = listener->addr.u.local.sun_path;
     struct stat status;
 
-    if (listener->addr.u.local.sun_path[0] != '\0' &&
-        lstat(listener->addr.u.local.sun_path, &status) == 0) {
-        listener->device = status.st_dev;
-        listener->inode = status.st_ino;
+    if (path[0] == '\0') {
+        return 0;
     }
+    if (lstat(path, &status) < 0) {
+        int result = -errno;
+
+        (void)unlink(path); /* the only moment in which it is known to be ours */
+        return result;
+    }
+    listener->device = status.st_dev;
+    listener->inode = status.st_ino;
+    return 0;
 }
 
 static int open_listener(struct plan_listener *listener, const struct sock_tuning *tuning,
@@ -260,10 +267,7 @@ static int open_listener(struct plan_listener *listener, const struct sock_tunin
 {
     if (listener->addr.u.any.sa_family == AF_UNIX) {
         listener->fds[0] = sock_listen_unix(&listener->addr);
-        if (listener->fds[0] >= 0) {
-            remember_file(listener);
-        }
-        return listener->fds[0] < 0 ? listener->fds[0] : 0;
+        return listener->fds[0] < 0 ? listener->fds[0] : remember_file(listener);
     }
     for (size_t w = 0; w < workers; w++) {
         listener->fds[w] = sock_listen_tcp(&listener->addr, tuning, w == 0);
@@ -282,8 +286,7 @@ int plan_listen(struct plan *plan, const struct sock_tuning *tuning, size_t work
     for (size_t i = 0; i < plan->listeners_len; i++) {
         struct plan_listener *listener = &plan->listeners[i];
 
-        listener->fds = malloc(workers * sizeof(*listener->fds));
-        CHECK(listener->fds != NULL);
+        listener->fds = need_memory(malloc(workers * sizeof(*listener->fds)));
         for (size_t w = 0; w < workers; w++) {
             listener->fds[w] = -1;
         }

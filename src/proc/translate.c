@@ -2,6 +2,7 @@
 #include "proc/translate.h"
 
 #include "base/check.h"
+#include "base/message.h"
 #include "proc/exits.h"
 
 #include <errno.h>
@@ -46,12 +47,12 @@ int translate_user(const struct settings *settings, struct identity *ret_identit
     }
     result = identity_find(settings->user, ret_identity);
     if (result == -ENOENT) {
-        (void)fprintf(errors, "sluice: --user: there is no user \"%s\"\n", settings->user);
+        message_line(errors, "sluice: --user: there is no user \"%s\"", settings->user);
         return EXIT_STATUS_CONFIG;
     }
     if (result < 0) {
-        (void)fprintf(errors, "sluice: --user: can't look up \"%s\": %s\n", settings->user,
-                      strerror(-result));
+        message_line(errors, "sluice: --user: can't look up \"%s\": %s", settings->user,
+                     strerror(-result));
         return EXIT_STATUS_FAILURE;
     }
     return EXIT_STATUS_OK;

@@ -161,6 +161,21 @@ Test(options, mistakes_in_pairs_are_named)
     }
 }
 
+/* What a user wrote is quoted in a message, but it neither ends the message's line nor steers the
+ * terminal that shows it. */
+Test(options, mistakes_quote_control_bytes_visibly)
+{
+    static const char *const pair[] = {"a\nsluice: \x1b[2J", NULL};
+    static const char *const option[] = {"--log=\r\t\x7f\xc3\xbc", ":80=a:1", NULL};
+
+    assert_mistakes(pair, 1,
+                    "sluice: argument 1, \"a\\nsluice: \\x1b[2J\": expected LISTEN=TARGET, such as "
+                    ":8080=127.0.0.1:9000\n");
+    assert_mistakes(option, 1,
+                    "sluice: argument 1, \"--log=\\r\\t\\x7f\\xc3\\xbc\": found "
+                    "\"\\r\\t\\x7f\\xc3\\xbc\", expected one of text|json|none\n");
+}
+
 /* The same address twice is a mistake, in whatever spelling; what only looks alike is none. */
 Test(options, each_listen_address_comes_once)
 {

@@ -14,9 +14,11 @@
 #include <string.h>
 #include <unistd.h>
 
-#define EXPECTED_PORT       "expected a port from 1 to 65535"
-#define EXPECTED_FORM       "expected HOST:PORT, [IPV6]:PORT, unix:/PATH or unix:@NAME"
-#define EXPECTED_V4         "expected an IPv4 address of four numbers from 0 to 255"
+#define EXPECTED_PORT "expected a port from 1 to 65535"
+#define EXPECTED_FORM "expected HOST:PORT, [IPV6]:PORT, unix:/PATH or unix:@NAME"
+#define EXPECTED_V4   "expected an IPv4 address of four numbers from 0 to 255"
+#define EXPECTED_DECIMAL                                                                           \
+    "expected an IPv4 address of four decimal numbers, or a name that is no number"
 #define EXPECTED_V6         "expected an IPv6 address between the brackets"
 #define EXPECTED_BRACKETS   "expected an IPv6 address in brackets: [V6]:PORT"
 #define EXPECTED_CLOSING    "expected ] and :PORT after the IPv6 address"
@@ -175,6 +177,9 @@ Test(addr, parses_a_host_name)
                                         "1and1",
                                         "xn--bcher-kva.example",
                                         "_srv.x",
+                                        "0xcafe.example",
+                                        "0x7f.0.0.1.example",
+                                        "0x",
                                         name_253,
                                         "unixes"};
 
@@ -239,6 +244,12 @@ static const struct {
     {"2130706433:80", EXPECTED_V4},
     {"1.2.3.:80", EXPECTED_V4},
     {".:80", EXPECTED_V4},
+    /* numbers to the resolver, which would connect to 127.0.0.1 */
+    {"0x7f.1:80", EXPECTED_DECIMAL},
+    {"0x7f000001:80", EXPECTED_DECIMAL},
+    {"0X7F.0.0.1:80", EXPECTED_DECIMAL},
+    {"127.0x1:80", EXPECTED_DECIMAL},
+    {"127.0.0.0x01:80", EXPECTED_DECIMAL},
     /* IPv6 */
     {"::1:80", EXPECTED_BRACKETS},
     {"fe80::1:80", EXPECTED_BRACKETS},
