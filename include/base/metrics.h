@@ -43,8 +43,8 @@ static inline uint64_t metric_get(const metric *counter)
 /** Connections that a shard has seen end, over all reasons. */
 uint64_t metrics_closed(const struct metrics *shard);
 
-/** Maps `shards` zeroed shards, shared with every process forked afterwards. NULL without memory.
- *  Lives until the process ends. */
+/** Maps `shards` zeroed shards, shared with every process forked afterwards. NULL and errno when
+ *  there is no memory or no descriptor. Lives until the process ends. */
 MUST_CHECK struct metrics *metrics_map(size_t shards);
 
 #endif

@@ -30,12 +30,17 @@ static int set_int(int fd, int level, int name, int value)
     return sys_set_option(fd, level, name, &value, sizeof(value));
 }
 
-void sock_reset_on_close(int fd, bool reset)
+static int set_linger(int fd, bool reset)
 {
     struct linger linger = {.l_onoff = reset, .l_linger = 0};
 
+    return sys_set_option(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+}
+
+void sock_reset_on_close(int fd, bool reset)
+{
     /* Can't fail on an open socket; and if it did, the end would only be shown as a reset. */
-    int ignored = sys_set_option(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+    int ignored = set_linger(fd, reset);
     (void)ignored;
 }
 
@@ -77,7 +82,7 @@ static int tune_tcp(int fd, const struct sock_tuning *tuning)
         result = set_int(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, (int)tuning->user_timeout_ms);
     }
     if (result == 0) {
-        sock_reset_on_close(fd, true);
+        result = set_linger(fd, true);
     }
     return result;
 }
@@ -182,6 +187,9 @@ int sock_listen_unix(const struct addr *addr)
     result = sys_bind(fd, &addr->u.any, addr->len);
     if (result == 0) {
         result = sys_listen(fd, BACKLOG_MAX);
+        if (result < 0 && addr->u.local.sun_path[0] != '\0') {
+            (void)unlink(addr->u.local.sun_path); /* bind(2) has made it: nobody else would */
+        }
     }
     if (result < 0) {
         sys_close(fd);

@@ -22,29 +22,33 @@ void child_started(struct child *child, pid_t pid, int control_fd, uint64_t now_
 {
     child->pid = pid;
     child->control_fd = control_fd;
+    child->untold = 0;
     child->start_ns = now_ns;
+}
+
+/* After one more death or failed start without a second of life in between. */
+static uint64_t next_delay_ns(struct child *child)
+{
+    unsigned doublings = child->quick_deaths < DOUBLINGS_MAX ? child->quick_deaths : DOUBLINGS_MAX;
+
+    child->quick_deaths++;
+    return min_u64(DELAY_MIN_NS << doublings, DELAY_MAX_NS);
 }
 
 void child_not_started(struct child *child, uint64_t now_ns)
 {
-    child->due_ns = now_ns + DELAY_MAX_NS;
+    child->due_ns = now_ns + next_delay_ns(child);
 }
 
 void child_died(struct child *child, uint64_t now_ns)
 {
-    uint64_t delay_ns = 0;
-
+    child->due_ns = now_ns;
     if (now_ns - child->start_ns >= QUICK_DEATH_NS) {
         child->quick_deaths = 0;
     } else {
-        unsigned doublings =
-            child->quick_deaths < DOUBLINGS_MAX ? child->quick_deaths : DOUBLINGS_MAX;
-
-        delay_ns = min_u64(DELAY_MIN_NS << doublings, DELAY_MAX_NS);
-        child->quick_deaths++;
+        child->due_ns += next_delay_ns(child);
     }
     child->pid = 0;
-    child->due_ns = now_ns + delay_ns;
     if (child->control_fd >= 0) {
         sys_close(child->control_fd);
         child->control_fd = -1;

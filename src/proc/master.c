@@ -43,6 +43,7 @@
  * stuck. */
 #define DRAIN_GRACE_NS (5 * NS_PER_S)
 #define STOP_GRACE_NS  (2 * NS_PER_S)
+#define RETELL_NS      (10 * NS_PER_MS)
 
 enum { LOG_PIPE_BYTES = 1 << 20 };
 
@@ -65,7 +66,8 @@ struct master {
     sigset_t signals;
     sigset_t signals_before;
     enum stopping stopping;
-    uint64_t kill_ns; /* when workers that are still there are killed; TIMER_NEVER: not yet */
+    uint64_t retell_ns; /* when to tell again what a control pipe did not take */
+    uint64_t kill_ns;   /* when workers that are still there are killed; TIMER_NEVER: not yet */
 };
 
 /* --- children --- */
@@ -137,7 +139,7 @@ static void start_worker(struct master *master, size_t index)
     child_started(worker, pid, control[1], clock_monotonic_ns());
 }
 
-static void start_monitor(struct master *master)
+static int start_monitor(struct master *master)
 {
     pid_t pid = fork();
 
@@ -147,10 +149,13 @@ static void start_monitor(struct master *master)
         exit(monitor_run(master->log_pipe[0], master->has_identity ? &master->identity : NULL));
     }
     if (pid < 0) {
+        int error = errno;
+
         child_not_started(&master->monitor, clock_monotonic_ns());
-        return;
+        return -error;
     }
     child_started(&master->monitor, pid, -1, clock_monotonic_ns());
+    return 0;
 }
 
 static void describe_death(struct log *log, int status)
@@ -223,7 +228,7 @@ static size_t workers_alive(const struct master *master)
 static void start_due(struct master *master, uint64_t now_ns)
 {
     if (master->monitor.pid == 0 && master->monitor.due_ns <= now_ns) {
-        start_monitor(master);
+        (void)start_monitor(master); /* if not now, then when it is due again */
     }
     for (size_t i = 0; i < master->limits.workers && master->stopping == SERVING; i++) {
         if (master->workers[i].pid == 0 && master->workers[i].due_ns <= now_ns) {
@@ -244,17 +249,38 @@ static void kill_workers(struct master *master)
 
 /* --- stopping --- */
 
-static void tell_workers(const struct master *master, enum control command)
+static void tell_worker(struct child *worker, unsigned char command)
 {
-    unsigned char byte = (unsigned char)command;
+    ssize_t written = write(worker->control_fd, &command, 1);
 
+    /* EPIPE: it is gone already, and reap() will find that out. For want of memory it is told
+     * again: one that never hears of the end would serve for ever. */
+    worker->untold = written < 0 && errno != EPIPE ? command : 0;
+}
+
+static void tell_workers(struct master *master, enum control command)
+{
     for (size_t i = 0; i < master->limits.workers; i++) {
         if (master->workers[i].control_fd >= 0) {
-            /* Fails only for a worker that is gone already (EPIPE); reap() will find that out. */
-            ssize_t ignored = write(master->workers[i].control_fd, &byte, 1);
-            (void)ignored;
+            tell_worker(&master->workers[i], (unsigned char)command);
         }
     }
+}
+
+/* Tells those who could not be told; true if there still are some. */
+static bool tell_untold(struct master *master)
+{
+    bool some = false;
+
+    for (size_t i = 0; i < master->limits.workers; i++) {
+        struct child *worker = &master->workers[i];
+
+        if (worker->control_fd >= 0 && worker->untold != 0) {
+            tell_worker(worker, worker->untold);
+            some = some || worker->untold != 0;
+        }
+    }
+    return some;
 }
 
 static void log_stopping(struct master *master, const char *event)
@@ -312,7 +338,7 @@ static void on_signal(struct master *master, int number)
 
 static uint64_t next_due_ns(const struct master *master)
 {
-    uint64_t due_ns = master->kill_ns;
+    uint64_t due_ns = min_u64(master->kill_ns, master->retell_ns);
 
     if (master->monitor.pid == 0) {
         due_ns = min_u64(due_ns, master->monitor.due_ns);
@@ -353,6 +379,7 @@ static void serve(struct master *master)
             kill_workers(master);
         }
         start_due(master, now_ns);
+        master->retell_ns = tell_untold(master) ? now_ns + RETELL_NS : TIMER_NEVER;
         log_flush(&master->log);
     }
 }
@@ -452,10 +479,13 @@ static int start_all(struct master *master, const struct config *config)
     if (result < 0) {
         return fail("can't make the log pipe", -result);
     }
-    master->metrics = metrics_map(master->limits.workers + 1);
     master->workers = calloc(master->limits.workers, sizeof(*master->workers));
-    if (master->metrics == NULL || master->workers == NULL) {
+    if (master->workers == NULL) {
         return fail("can't get memory", ENOMEM);
+    }
+    master->metrics = metrics_map(master->limits.workers + 1);
+    if (master->metrics == NULL) {
+        return fail("can't map the counters", errno);
     }
     for (size_t i = 0; i < master->limits.workers; i++) {
         child_init(&master->workers[i]);
@@ -464,7 +494,10 @@ static int start_all(struct master *master, const struct config *config)
     prepare_start(master, &config->settings);
     log_init(&master->log, master->log_pipe[1], master->start.log_format, true,
              &master->metrics[master->limits.workers]);
-    start_monitor(master);
+    result = start_monitor(master);
+    if (result < 0) {
+        return fail("can't start the log process", -result); /* without it all else is silent */
+    }
     for (size_t i = 0; i < master->limits.workers; i++) {
         start_worker(master, i);
     }
@@ -480,7 +513,7 @@ static void finish_log(struct master *master)
 
     announce_end(&master->log, master->metrics, master->limits.workers + 1);
     if (master->monitor.pid == 0) {
-        start_monitor(master); /* it has died, and was to be back a little later */
+        (void)start_monitor(master); /* it has died, and was to be back a little later */
     }
     sys_close(master->log_pipe[0]);
     sys_close(master->log_pipe[1]);
@@ -520,6 +553,7 @@ int master_run(const struct config *config, struct plan *plan)
     memset(&master, 0, sizeof(master));
     master.plan = plan;
     master.kill_ns = TIMER_NEVER;
+    master.retell_ns = TIMER_NEVER;
     block_signals(&master);
     status = prepare(&master, config);
     if (status == EXIT_STATUS_OK) {

@@ -10,6 +10,8 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -41,8 +43,15 @@ int monitor_run(int log_fd, const struct identity *identity)
 
     /* Only a name for ps(1). */
     (void)prctl(PR_SET_NAME, "sluice-log", 0, 0, 0);
-    if (identity != NULL && identity_become(identity) < 0) {
-        return EXIT_STATUS_FAILURE;
+    if (identity != NULL) {
+        int result = identity_become(identity);
+
+        if (result < 0) {
+            /* Whoever else meets this writes to the log, which nobody reads then. */
+            (void)dprintf(STDERR_FILENO, "sluice: the log process can't become another user: %s\n",
+                          strerror(-result));
+            return EXIT_STATUS_FAILURE;
+        }
     }
     for (;;) {
         ssize_t len = read(log_fd, bytes, sizeof(bytes));

@@ -77,16 +77,23 @@ Test(child, is_forgiven_when_it_has_lived)
     cr_assert(child.due_ns == START_NS + 1 + 100 * NS_PER_MS);
 }
 
-/* One that could not even be started is tried again after the longest delay. */
+/* One that could not even be started is tried again soon, then ever more slowly: a shortage of a
+ * moment must not cost an outage of seconds. */
 Test(child, is_tried_again_if_it_could_not_be_started)
 {
+    uint64_t now_ns = START_NS;
+    uint64_t delay_ms = 100;
     struct child child;
 
     child_init(&child);
-    child_not_started(&child, START_NS);
-    cr_assert(child.pid == 0);
-    cr_assert(child.due_ns == START_NS + 10 * NS_PER_S);
-    cr_assert(child.quick_deaths == 0);
+    for (unsigned failures = 1; failures <= 100; failures++) {
+        child_not_started(&child, now_ns);
+        cr_assert(child.pid == 0);
+        cr_assert(child.due_ns == now_ns + delay_ms * NS_PER_MS, "failure %u", failures);
+        cr_assert(child.quick_deaths == failures);
+        delay_ms = delay_ms * 2 < 10000 ? delay_ms * 2 : 10000;
+        now_ns = child.due_ns;
+    }
 }
 
 /* Its control pipe dies with it, and only once. */
