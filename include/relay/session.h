@@ -34,7 +34,8 @@ struct session {
     uint64_t connected_ns;  /* 0: not yet */
     uint64_t first_byte_ns; /* 0: not yet */
     uint64_t active_ns;     /* the last turn in which a byte or an end moved */
-    uint64_t deadline_ns;   /* while connecting or ending: when patience is over */
+    uint64_t deadline_ns;   /* connecting, ending: when patience is over; relaying, and a peer was
+                             * seen to acknowledge: when to look again */
     struct addr_compact client_addr;
     struct addr_compact server_local;
     struct tries tries;
@@ -47,6 +48,7 @@ struct session {
     bool half_closed;          /* one flow is over: fin-timeout counts */
     bool deliver_briefly; /* while ending: the deadline is fixed, progress does not extend it */
     bool has_end;         /* closed_by is known */
+    uint16_t end_error;   /* while ending: the errno behind the reason, 0: none */
 };
 
 /** Starts a session for the accepted `client_fd`. Owns the descriptor from here on, whatever

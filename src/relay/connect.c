@@ -49,7 +49,10 @@ enum reason connect_reason(int error)
     case EACCES: /* `ip route add prohibit`, a firewall, or a unix socket's mode */
     case EPERM:
     case EINVAL: /* `ip route add blackhole` */
-    case ENONET:
+    case ENONET: /* what else ICMP says becomes these (icmp_err_convert[] in Linux) */
+    case EPROTO:
+    case ENOPROTOOPT:
+    case EOPNOTSUPP:
         return REASON_CONNECT_UNREACHABLE;
     case EADDRNOTAVAIL:
     case EADDRINUSE:

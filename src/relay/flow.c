@@ -157,7 +157,7 @@ static enum move source_gave_none(struct flow *flow, struct io *source, ssize_t 
     if (result < 0) {
         io_set_error(source, (int)-result);
     }
-    flow->source_failed = result < 0 || !is_true_fin(source);
+    flow->source_failed = flow->source_failed || result < 0 || !is_true_fin(source);
     set_state(flow, FLOW_DRAINING);
     return MOVED_SOME;
 }
@@ -230,6 +230,12 @@ static enum move fill_by_splice(struct flow *flow, struct io *source,
     if (len == 0 || is_refusal(len)) {
         /* 0 is the end of the stream or something splice can't pass, such as an urgent byte. */
         flow->splice_refused = flow->splice_refused || len < 0;
+        return fall_back_to_copy(flow, source, supplies);
+    }
+    if (len != -EAGAIN && !is_shortage(len) && sys_readable_bytes(source->fd) > 0) {
+        /* It stopped before an urgent byte and told the error behind it. */
+        io_set_error(source, (int)-len);
+        flow->source_failed = true;
         return fall_back_to_copy(flow, source, supplies);
     }
     return source_gave_none(flow, source, len);

@@ -84,6 +84,13 @@ static int reserve(struct relay *relay, sa_family_t family)
             return ENOMEM;
         }
     }
+    if (relay->spare_fd >= 0 && relay->spare_family != family) {
+        /* Another listener's. Changed now: once the client is accepted it would be too late, for a
+         * descriptor that was closed need not come back (the limit has been lowered below it, or
+         * other processes wait for it at the system's limit). */
+        sys_close(relay->spare_fd);
+        relay->spare_fd = -1;
+    }
     if (relay->spare_fd < 0) {
         int fd = sock_new(family, &relay->settings.tuning, relay->settings.source);
 

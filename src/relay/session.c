@@ -187,7 +187,7 @@ static void run_ending(struct session *session)
         return;
     }
     if (everything_delivered(session) || now_ns(session) >= session->deadline_ns) {
-        close_session(session, (enum reason)session->reason, verdict_error(session));
+        close_session(session, (enum reason)session->reason, session->end_error);
         return;
     }
     if (starves) {
@@ -212,6 +212,7 @@ static void begin_ending(struct session *session, enum reason reason, bool brief
     set_phase(session, SESSION_ENDING);
     timer_cancel(&session->relay->loop->timers, &session->timer);
     session->reason = (uint8_t)reason;
+    session->end_error = (uint16_t)verdict_error(session); /* the other side may break, too */
     session->deliver_briefly = briefly;
     session->deadline_ns = now_ns(session) + patience_ns;
     session->wait_ms = 1;
@@ -240,7 +241,8 @@ void session_end(struct session *session, enum reason reason, bool deliver)
         return;
     }
     if (session->phase == SESSION_ENDING) {
-        reason = (enum reason)session->reason;
+        close_session(session, (enum reason)session->reason, session->end_error);
+        return;
     }
     close_session(session, reason, verdict_error(session));
 }
@@ -427,8 +429,15 @@ static void on_idle_timer(struct session *session)
         loop_queue(session->relay->loop, &session->task); /* it may have been a starved retry */
         return;
     }
+    if (now_ns(session) < session->deadline_ns) {
+        set_timer(session, session->deadline_ns);
+        loop_queue(session->relay->loop, &session->task); /* a starved retry between two looks */
+        return;
+    }
     if (peer_makes_progress(session)) {
-        set_timer(session, now_ns(session) + limit_ns);
+        session->deadline_ns = now_ns(session) + limit_ns;
+        set_timer(session, session->deadline_ns);
+        loop_queue(session->relay->loop, &session->task); /* or one that met a look */
         return;
     }
     session_end(session, session->half_closed ? REASON_FIN_TIMEOUT : REASON_IDLE_TIMEOUT, false);
@@ -444,6 +453,7 @@ static void connected(struct session *session, enum connect_outcome outcome)
     case CONNECT_DONE:
         session->connected_ns = now_ns(session);
         session->active_ns = now_ns(session);
+        session->deadline_ns = 0;
         set_phase(session, SESSION_RELAYING);
         set_idle_timer(session);
         run_relaying(session);

@@ -42,7 +42,10 @@ enum reason verdict_broken_reason(const struct session *session)
     case ENETDOWN:
     case EHOSTDOWN:
     case EACCES:
+    case ENONET:
     case EPROTO:
+    case ENOPROTOOPT:
+    case EOPNOTSUPP:
         return REASON_PEER_TIMEOUT;
     default:
         return REASON_INTERNAL;
@@ -71,6 +74,9 @@ uint32_t verdict_client_unacked(const struct session *session)
 
 uint32_t verdict_server_unacked(const struct session *session)
 {
+    if (session->connected_ns == 0) {
+        return 0; /* SIOCOUTQ of a refused connect counts the SYN */
+    }
     return unacknowledged(&session->server, session->server_local.family, &session->up);
 }
 

@@ -181,6 +181,30 @@ Test(listener, comes_back_by_timer_after_a_shortage)
     }
 }
 
+/* The spare socket that another listener has left may be of the wrong family. It is changed before a
+ * client is accepted: afterwards a shortage could only be passed on to that client, as a reset. */
+Test(listener, changes_a_spare_socket_of_another_family_before_it_accepts)
+{
+    world_init(&world, SPLICE_AUTO);
+    (void)world_add_unix(&world, 16);
+    world_open(&world);
+    world.listener.family = AF_UNIX;
+    world.relay.spare_fd = sock_new(AF_INET, &world.settings.tuning, NULL);
+    world.relay.spare_family = AF_INET;
+    cr_assert(world.relay.spare_fd >= 0);
+
+    fault_fail(CALL_SOCKET, ANY_FD, 1, ALWAYS, EMFILE);
+    clients[0] = world_connect(&world);
+    WORLD_UNTIL(&world, world.pauses == 1 || world.records_len == 1);
+    cr_assert(world.records_len == 0, "a client was accepted that can't be served");
+    cr_assert(world.pauses == 1 && world.pause_error == EMFILE);
+    fault_disarm();
+    wait_for_retry();
+    expect_service(0);
+    world_wait_records(&world, 1);
+    world_close(&world);
+}
+
 /* An error that says "this connection is gone" every time is not about connections: a security
  * module refuses the call. The listener pauses and tries again by timer, instead of spinning. */
 Test(listener, does_not_spin_when_every_accept_is_refused)
