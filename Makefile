@@ -1,6 +1,6 @@
 # Builds, tests, checks and installs sluice. `make help` lists the targets; `make V=1` shows the whole commands.
 #
-#   MODE      release (default), debug, asan, ubsan, tsan, cov; each has its own directory below build/
+#   MODE      release (default), debug, asan, ubsan, tsan, cov, fuzz; each has its own directory below build/
 #   CC        gcc (default) or clang
 #   WERROR    1 makes warnings errors: the default in every mode but release, where a newer compiler
 #             than ours must not keep anybody from building
@@ -38,9 +38,14 @@ FLAGS_debug := -O1 -g -DSLUICE_DEBUG=1
 FLAGS_asan := $(FLAGS_debug) -fsanitize=address -fno-omit-frame-pointer
 FLAGS_ubsan := $(FLAGS_debug) -fsanitize=undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 FLAGS_tsan := $(FLAGS_debug) -fsanitize=thread -fno-omit-frame-pointer
-FLAGS_cov := -O0 -g -DSLUICE_DEBUG=1 --coverage
+FLAGS_cov := -O0 -g -DSLUICE_DEBUG=1 --coverage -Wl,-u,__gcov_dump
+# Only clang has libFuzzer.
+FLAGS_fuzz := $(FLAGS_debug) -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all \
+	-fno-omit-frame-pointer
+# What guides it is what it reaches of the product, and not of the tests' own kernels.
+UNGUIDED_fuzz := -fno-sanitize=fuzzer-no-link
 ifeq ($(FLAGS_$(MODE)),)
-$(error MODE=$(MODE) is not one of release, debug, asan, ubsan, tsan, cov)
+$(error MODE=$(MODE) is not one of release, debug, asan, ubsan, tsan, cov, fuzz)
 endif
 LANG_FLAGS := -std=gnu11 -D_GNU_SOURCE -Iinclude
 
@@ -84,6 +89,12 @@ COMMON_SRC := $(sort $(wildcard tests/runner/common/*.c))
 UNIT_ALL_SRC := $(UNIT_SRC) $(COMMON_SRC) $(SUPPORT_SRC) $(sort $(wildcard tests/support/unit/*.c))
 DRIVING_ALL_SRC := $(foreach suite,$(DRIVING),$(call driving_src,$(suite))) $(COMMON_SRC) $(SUPPORT_SRC)
 SIM_ALL_SRC := $(SIM_SRC) $(COMMON_SRC) tests/support/stream.c
+# Each source of tests/fuzz is a program. Two bring a kernel: a small one of their own, and that of the simulation.
+FUZZ_SRC := $(sort $(wildcard tests/fuzz/*.c))
+FUZZ_COMMON_SRC := $(sort $(wildcard tests/fuzz/common/*.c))
+FUZZ_MODEL_SRC := $(sort $(wildcard tests/fuzz/model/*.c))
+FUZZ_SIM_SRC = $(shell grep -L criterion $(SIM_SRC) /dev/null | grep -v /dev/null) tests/support/stream.c
+FUZZ := $(patsubst tests/fuzz/%.c,$(OUT)/tests/fuzz/%,$(FUZZ_SRC))
 object = $(patsubst %.c,$(OUT)/obj/%.o,$1)
 
 # A bench source with a header of its own is shared by the programs, each other one is a program.
@@ -106,7 +117,7 @@ stamp = $(if $(call same,$(file <$1),$2),,$(shell mkdir -p $(dir $1))$(file >$1,
 
 # These goals compile nothing themselves: no probing for them.
 NO_COMPILE := help clean format check check-style check-layers check-size test test-unit test-integration test-matrix \
-	test-net sim
+	test-net sim fuzz fuzz-replay fuzz-merge soak test-valgrind coverage mutants mutants-check
 ifneq ($(filter-out $(NO_COMPILE),$(or $(MAKECMDGOALS),all)),)
 CC_VERSION := $(shell $(CC) --version 2>/dev/null | head -n 1)
 COMMAND := $(CC) $(CC_VERSION) $(WERROR) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) $(LDLIBS)
@@ -140,13 +151,13 @@ $(OUT)/flags.mk: Makefile $(OUT)/command.stamp
 
 # ---- The program -------------------------------------------------------------------------------------------
 
-.PHONY: all tests runner-tests
+.PHONY: all tests runner-tests fuzz-programs
 all: $(OUT)/sluice $(BENCH) $(if $(filter release,$(MODE)),$(BUILD)/sluice) ## Build sluice and the bench programs
 
 $(OUT)/obj/tests/%.o: tests/%.c $(OUT)/flags.mk
 	$(call say,CC,$<)
 	@mkdir -p $(@D)
-	$(Q)$(COMPILE) -Itests $(WARN_BASE_OK) $(WARN_INSTRUMENTED_OK) $(CPPFLAGS) $(CFLAGS) -c $< -o $@
+	$(Q)$(COMPILE) $(UNGUIDED_$(MODE)) -Itests $(WARN_BASE_OK) $(WARN_INSTRUMENTED_OK) $(CPPFLAGS) $(CFLAGS) -c $< -o $@
 
 $(OUT)/obj/%.o: %.c $(OUT)/flags.mk
 	$(call say,CC,$<)
@@ -178,6 +189,9 @@ tests: $(OUT)/sluice $(TESTS)
 runner-tests: $(RUNNER)
 	@:
 
+fuzz-programs: $(FUZZ)
+	@:
+
 $(OUT)/tests/unit: $(call object,$(UNIT_ALL_SRC)) $(LIB) $(OUT)/sources.stamp $(wildcard tests/support/wrap.list)
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
@@ -199,17 +213,44 @@ $(OUT)/tests/$1: $(call object,$(call driving_src,$1) $(COMMON_SRC) $(SUPPORT_SR
 endef
 $(foreach suite,$(DRIVING),$(eval $(call driving_rule,$(suite))))
 
+# Libraries that tests preload into sluice; no sanitizer, since they stand in front of it.
+SHIMS := $(patsubst tests/shims/%.c,$(OUT)/tests/shims/%.so,$(wildcard tests/shims/*.c))
+$(OUT)/tests/net: | $(SHIMS)
+
+$(SHIMS): $(OUT)/tests/shims/%.so: tests/shims/%.c $(OUT)/flags.mk
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(LANG_FLAGS) $(WARN_BASE_OK) -O1 -g -fPIC -shared $< -o $@
+
+SOAK_SRC := $(sort $(wildcard tests/soak/*.c)) tests/support/stream.c
+SOAK_LOAD := $(BUILD)/release/tests/soak-load
+
+ifeq ($(MODE),release)
+$(SOAK_LOAD): $(call object,$(SOAK_SRC))
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(LINK) $^ $(LDLIBS) -o $@
+endif
+
 $(RUNNER): $(OUT)/tests/runner/%: $(OUT)/obj/tests/runner/%.o $(call object,$(COMMON_SRC))
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
 	$(Q)$(LINK) $^ $(CRITERION) $(LDLIBS) -o $@
+
+$(FUZZ): $(OUT)/tests/fuzz/%: $(OUT)/obj/tests/fuzz/%.o $(call object,$(FUZZ_COMMON_SRC)) $(LIB)
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(LINK) -fsanitize=fuzzer $(filter %.o,$^) $(LIB) $(LDLIBS) -o $@
+
+$(OUT)/tests/fuzz/flow: $(call object,$(FUZZ_MODEL_SRC))
+$(OUT)/tests/fuzz/sessions: $(call object,$(FUZZ_SIM_SRC))
 
 # A MODE that was asked for is the one to test in.
 MODE_GIVEN := $(filter command environment,$(firstword $(origin MODE)))
 # exec, so that a signal meets the script and not a shell in front of it; + because the script runs make.
 RUN_TESTS = exec env MAKE='$(MAKE)' BUILD='$(BUILD)' FILTER='$(FILTER)' tools/test.sh
 
-.PHONY: test test-unit test-integration test-matrix test-net test-tools run
+.PHONY: test test-unit test-integration test-matrix test-net test-tools soak run fuzz fuzz-replay fuzz-merge
 test: ## Run all tests in debug, asan and ubsan (or in MODE=...; FILTER='flow/*')
 	@tools/deps.sh build test
 	+@$(RUN_TESTS) --self-test
@@ -221,19 +262,60 @@ test-unit: ## Run the unit tests in debug (or in MODE=...)
 test-integration: ## Run the integration tests in debug (or in MODE=...)
 	+@$(RUN_TESTS) --suite integration $(if $(MODE_GIVEN),$(MODE),debug)
 
-test-matrix: ## Run the close matrix in debug (or in MODE=...)
+test-matrix: ## Run the close matrix in debug (or in MODE=...; CELL=client:rst:mid-up:... for one cell)
 	+@$(RUN_TESTS) --suite matrix $(if $(MODE_GIVEN),$(MODE),debug)
 
 test-net: ## Run the tests in networks of their own, as root, in debug (or in MODE=...)
 	@tools/deps.sh build test net
 	+@$(RUN_TESTS) --suite net $(if $(MODE_GIVEN),$(MODE),debug)
 
+test-valgrind: ## Run some integration tests with sluice under valgrind: memory, descriptors (or FILTER='reset/*')
+	@tools/deps.sh build test valgrind
+	+@exec env MAKE='$(MAKE)' BUILD='$(BUILD)' FILTER='$(FILTER)' tools/valgrind.sh
+
 test-tools: all ## Run real programs through sluice: curl, nginx, redis, PostgreSQL, rsync, git...
 	@exec env SLUICE_BIN='$(OUT)/sluice' ORIGIN_BIN='$(BENCH_OUT)/origin' tests/tools/run.sh
 
-sim: ## Run the simulation in debug (SEEDS=1000000 for a long run, SEED=4711 for one seed again)
-	+@$(if $(SEEDS)$(SEED),TIMEOUT=86400 SUITE_TIMEOUT=86400 SEEDS='$(SEEDS)' SEED='$(SEED)') \
+# The load is always a release build, whatever is soaked: it must not be the bottleneck.
+soak: ## Put T=60 seconds (or hours) of mixed load and trouble on it; RESULT=DIR for the plot, RATE, SEED
+	@tools/deps.sh build soak
+	@$(MAKE) --silent MODE=release $(SOAK_LOAD)
+	@$(MAKE) --silent MODE=$(MODE) $(OUT)/sluice
+	@exec python3 -B tests/soak/soak.py --sluice '$(OUT)/sluice' --load '$(SOAK_LOAD)' --mode '$(MODE)' \
+		--work '$(BUILD)/soak/work' --result '$(or $(RESULT),$(BUILD)/soak)' --seconds '$(or $(T),60)' \
+		--rate '$(or $(RATE),100)' --seed '$(or $(SEED),1)'
+
+# TRACE and TRACES are of the test that compares the simulation's kernel with the real one.
+sim: FILTER := $(or $(FILTER),$(if $(TRACES)$(TRACE),model/*generated*,$(if $(SEEDS)$(SEED),simulation/*)))
+sim: ## Run the simulation in debug (SEEDS=1000000 for a long run, SEED=4711 for one again; TRACES, TRACE)
+	+@$(if $(SEEDS)$(SEED)$(TRACES)$(TRACE),TIMEOUT=86400 SUITE_TIMEOUT=86400 \
+		SEEDS='$(SEEDS)' SEED='$(SEED)' TRACES='$(TRACES)' TRACE='$(TRACE)') \
 		$(RUN_TESTS) --suite sim $(if $(MODE_GIVEN),$(MODE),debug)
+
+# T: seconds for each target. TARGET: names, default all of them.
+RUN_FUZZ = exec env MAKE='$(MAKE)' BUILD='$(BUILD)' T='$(T)' tools/fuzz.sh
+
+fuzz: ## Fuzz each target for 60 s (T=3600 for longer, TARGET='flow addresses' for some)
+	+@$(RUN_FUZZ) run $(TARGET)
+
+fuzz-replay: ## Run the fuzz targets over their corpus only, without looking for more
+	+@$(RUN_FUZZ) replay $(TARGET)
+
+fuzz-merge: ## Put what fuzzing has found since into the corpus, as few files as will do
+	+@$(RUN_FUZZ) merge $(TARGET)
+
+.PHONY: test-valgrind coverage mutants mutants-check
+coverage: ## Run all tests with MODE=cov and say which lines and branches they run; fails below 95 %
+	@tools/deps.sh build test coverage
+	+@exec env MAKE='$(MAKE)' BUILD='$(BUILD)' tools/coverage.sh
+
+mutants: ## Put known mistakes into sluice: a test must fail for each (ONLY='101 splice', SHORT=1)
+	@tools/deps.sh build test mutants
+	@exec env MAKE='$(MAKE)' BUILD='$(BUILD)' ONLY='$(ONLY)' SHORT='$(SHORT)' tools/mutants.sh
+
+mutants-check: ## Refuse patches of tests/mutants that do not apply any more
+	$(call say,CHECK,mutants)
+	$(Q)BUILD='$(BUILD)' tools/mutants.sh --check
 
 run: all ## Start a demo: sluice on port 8080 in front of a small HTTP server
 	@exec env BUILD='$(BUILD)' tools/run-demo.sh
@@ -247,7 +329,7 @@ CLANG_TIDY = $(shell command -v clang-tidy-14 || echo clang-tidy)
 .PHONY: check check-style check-layers check-size check-static check-docs format
 check: ## Run every check below, with warnings as errors
 	@tools/deps.sh build check
-	@$(MAKE) WERROR=1 check-style check-layers check-size check-static check-docs
+	@$(MAKE) WERROR=1 check-style check-layers check-size check-static check-docs mutants-check
 
 check-style: ## Compare the sources with .clang-format
 	$(call say,STYLE,src include tests bench)
@@ -297,7 +379,8 @@ install: all ## Install below DESTDIR and PREFIX (default /usr/local)
 		echo "install $$doc"; install -D -m 0644 $$doc $(DESTDIR)$(PREFIX)/share/doc/sluice/$${doc#docs/}; done
 
 clean: ## Remove what was built
-	rm -rf $(addprefix $(BUILD)/,release debug asan ubsan tsan cov bench static test clang sluice)
+	rm -rf $(addprefix $(BUILD)/,release debug asan ubsan tsan cov fuzz bench soak static test clang mutants coverage \
+		valgrind sluice)
 	@! test -d $(BUILD) || rmdir --ignore-fail-on-non-empty $(BUILD)
 
 help: ## Show this list
@@ -305,4 +388,5 @@ help: ## Show this list
 	@sed -n '2,/^$$/s/^#   /  /p' Makefile
 
 -include $(patsubst %.o,%.d,$(call object,$(LIB_SRC) src/main.c $(BENCH_SRC) $(UNIT_ALL_SRC) \
-	$(SIM_ALL_SRC) $(DRIVING_ALL_SRC) $(RUNNER_SRC)) $(STATIC_SRC:%.c=$(BUILD)/static/%.o))
+	$(SIM_ALL_SRC) $(DRIVING_ALL_SRC) $(RUNNER_SRC) $(FUZZ_SRC) $(FUZZ_COMMON_SRC) \
+	$(FUZZ_MODEL_SRC) $(SOAK_SRC)) $(STATIC_SRC:%.c=$(BUILD)/static/%.o))

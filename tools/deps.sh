@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Names the packages that are missing for the groups given, and installs them where that is allowed.
 #
-#   tools/deps.sh [build] [test] [net] [check] [demo] [tools]     (default: build)
+#   tools/deps.sh [build] [test] [net] [check] [demo] [fuzz] [soak] [tools] [mutants] [coverage]
+#                 [valgrind]     (default: build)
 #
 # As root or with a sudo that asks no password, missing packages are installed with apt-get. Otherwise the command to
 # run is printed and the exit status is 1. Nothing missing: says nothing, and is done in milliseconds.
@@ -10,6 +11,7 @@ set -euo pipefail
 # Asked of the system itself, not of dpkg: a compiler built by hand is as good.
 has_libc_headers() { [ -e /usr/include/stdio.h ]; }
 has_criterion() { pkg-config --exists criterion 2>/dev/null; }
+has_libfuzzer() { compgen -G "$(clang -print-resource-dir 2>/dev/null)/lib/*/libclang_rt.fuzzer*.a" >/dev/null; }
 has_universal_ctags() { ctags --version 2>/dev/null | grep -q '^Universal Ctags'; }
 has() { command -v "$1" >/dev/null 2>&1; }
 # Servers are not on everybody's path.
@@ -42,6 +44,7 @@ needs_test() {
 needs_net() {
     need iproute2 has ip
     need nftables has_server nft
+    need ethtool has_server ethtool
     need strace has strace
     need util-linux has prlimit
 }
@@ -52,10 +55,35 @@ needs_check() {
     need clang-tidy has clang-tidy
     need cppcheck has cppcheck
     need universal-ctags has_universal_ctags
+    need patch has patch
+}
+
+needs_mutants() {
+    need patch has patch
+    need util-linux has flock
+}
+
+needs_coverage() {
+    need gcovr has gcovr
+}
+
+needs_valgrind() {
+    need valgrind has valgrind
+}
+
+needs_fuzz() {
+    need clang has clang
+    need llvm has llvm-symbolizer
+    need libclang-rt-dev has_libfuzzer
 }
 
 needs_demo() {
     need curl has curl
+}
+
+needs_soak() {
+    need python3 has python3
+    need gnuplot-nox has gnuplot
 }
 
 # The programs that tests/tools/run.sh puts sluice in front of.
@@ -78,9 +106,10 @@ needs_tools() {
 
 for group in "${@:-build}"; do
     case $group in
-    build | test | net | check | demo | tools) "needs_$group" ;;
+    build | test | net | check | demo | fuzz | soak | tools | mutants | coverage | valgrind) "needs_$group" ;;
     *)
-        echo "tools/deps.sh: there is no group '$group'; known are build, test, net, check, demo, tools" >&2
+        echo "tools/deps.sh: there is no group '$group'; known are build, test, net, check, demo, fuzz, soak, tools," \
+            "mutants, coverage, valgrind" >&2
         exit 2
         ;;
     esac

@@ -12,7 +12,8 @@
 #   - no process of the run is still there after it.
 #
 # Environment: FILTER (a Criterion pattern), JOBS (of the integration tests, 2), TIMEOUT (seconds a test, 60),
-# SUITE_TIMEOUT (seconds a suite, 900), BUILD (build), MAKE (make).
+# SUITE_TIMEOUT (seconds a suite, 900), SLUICE_UNDER_TEST (what to start in place of the sluice just built), BUILD
+# (build), MAKE (make).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -172,8 +173,8 @@ run_mode() {
         [ -z "$FILTER" ] || args+=(--filter "$FILTER")
         started=$SECONDS
         verdict=ok
-        SLUICE_BIN=$build/$mode/sluice run_suite "$mode-$suite" "$build/$mode/tests/$suite" "${args[@]}" ||
-            verdict=FAILED
+        SLUICE_BIN=${SLUICE_UNDER_TEST:-$build/$mode/sluice} \
+            run_suite "$mode-$suite" "$build/$mode/tests/$suite" "${args[@]}" || verdict=FAILED
         [ "$verdict" = ok ] || failed=1
         results+="  $mode $suite: $verdict ($((SECONDS - started)) s)"$'\n'
     done

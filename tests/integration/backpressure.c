@@ -2,8 +2,8 @@
  * spins, nothing else suffers, and when reading goes on no byte is missing. The catalogue's
  * section 3.3.
  *
- * A wake-up that gets lost shows here as a transfer that stands still, which the peers' time-outs turn
- * into a failure. */
+ * A wake-up that gets lost shows here as a transfer that stands still, which the peers' time-outs
+ * turn into a failure. */
 #include "support/ends.h"
 #include "support/pair.h"
 #include "support/peer.h"
@@ -47,8 +47,8 @@ static int start_with_mode(struct proxy *proxy, const char *mode)
     return peer_listen(proxy->ip, ORIGIN_PORT, 1024);
 }
 
-/* A pair of which both peers have small receive buffers. Send buffers stay as they are: one that holds
- * a single segment of the loopback's 64 KiB waits 40 ms for each delayed acknowledgement. */
+/* A pair of which both peers have small receive buffers. Send buffers stay as they are: one that
+ * holds a single segment of the loopback's 64 KiB waits 40 ms for each delayed acknowledgement. */
 static struct pair open_small_pair(const struct proxy *proxy, int listen_fd)
 {
     int small = SMALL_BYTES;
@@ -206,9 +206,9 @@ static void run_stuck_readers(const char *mode)
     proxy_finish(&proxy, STUCK + 1);
 }
 
-/* BP-01: 200 clients that never read, before servers that send for ever: the servers are blocked, the
- * worker's memory stays below 64 KiB and a record per connection, it uses no CPU, it serves others,
- * and when the clients go away nothing is left. */
+/* BP-01: 200 clients that never read, before servers that send for ever: the servers are blocked,
+ * the worker's memory stays below 64 KiB and a record per connection, it uses no CPU, it serves
+ * others, and when the clients go away nothing is left. */
 Test(backpressure, holds_a_bounded_number_of_bytes_for_readers_that_never_read)
 {
     for (size_t i = 0; i < SPLICE_MODES; i++) {
@@ -240,9 +240,9 @@ static int start_with_idle_timeout(struct proxy *proxy)
     return peer_listen(proxy->ip, ORIGIN_PORT, 16);
 }
 
-/* BP-02, B48: a reader that takes 16 KiB each 200 ms from what the kernel holds for it makes progress
- * that is no event for the proxy. With an idle-timeout of 1 s it is served for 6 s, to the last byte;
- * only then, with nothing left to acknowledge, the connection is idle. */
+/* BP-02, B48: a reader that takes 16 KiB each 200 ms from what the kernel holds for it makes
+ * progress that is no event for the proxy. With an idle-timeout of 1 s it is served for 6 s, to the
+ * last byte; only then, with nothing left to acknowledge, the connection is idle. */
 Test(backpressure, does_not_take_a_slow_reader_for_an_idle_one)
 {
     enum { PIECE = 16 * KIB };
@@ -266,8 +266,8 @@ Test(backpressure, does_not_take_a_slow_reader_for_an_idle_one)
     proxy_finish(&proxy, 1);
 }
 
-/* The other side of it: a reader that has stopped is idle, after at most twice the idle-timeout, and
- * the server is told by a reset. */
+/* The other side of it: a reader that has stopped is idle, after at most twice the idle-timeout,
+ * and the server is told by a reset. */
 Test(backpressure, takes_a_reader_that_has_stopped_for_an_idle_one)
 {
     struct proxy proxy;
@@ -374,9 +374,9 @@ static void run_mice(const char *mode)
     proxy_finish(&proxy, MICE + 1);
 }
 
-/* BP-04, B13: one connection at full speed and 200 that ask and answer 100 bytes, on one worker: every
- * question is answered while the large transfer goes on, in ten rounds. Without a budget the large one
- * would be served until it ends, which it does only after the rounds. */
+/* BP-04, B13: one connection at full speed and 200 that ask and answer 100 bytes, on one worker:
+ * every question is answered while the large transfer goes on, in ten rounds. Without a budget the
+ * large one would be served until it ends, which it does only after the rounds. */
 Test(backpressure, lets_small_messages_past_a_large_transfer)
 {
     for (size_t i = 0; i < SPLICE_MODES; i++) {
@@ -395,9 +395,10 @@ static void send_and_expect(int from, int to, uint64_t key, uint64_t offset, uin
     peer_join(&sending);
 }
 
-/* BP-05, B13, B01: transfers that end exactly at a limit of the implementation (k buffers of 64 KiB,
- * pipes of 256 KiB, budgets of 512 KiB), or one byte beside it, and then silence: no FIN and no other
- * event comes to help, and every byte arrives. On a fresh connection each, and all on one. */
+/* BP-05, B13, B01: transfers that end exactly at a limit of the implementation (k buffers of 64
+ * KiB, pipes of 256 KiB, budgets of 512 KiB), or one byte beside it, and then silence: no FIN and
+ * no other event comes to help, and every byte arrives. On a fresh connection each, and all on
+ * one. */
 Test(backpressure, leaves_no_byte_behind_when_a_transfer_ends_at_a_limit)
 {
     static const uint64_t steps[] = {1, 2, 3, 4, 8, 12, 16, 24, 32};
@@ -426,7 +427,8 @@ Test(backpressure, leaves_no_byte_behind_when_a_transfer_ends_at_a_limit)
     }
 }
 
-/* Waits until the kernel at the other end has taken all that was sent, or takes no more for 50 ms. */
+/* Waits until the kernel at the other end has taken all that was sent, or takes no more for 50
+ * ms. */
 static void wait_until_taken(int fd)
 {
     int last = -1;
@@ -442,8 +444,8 @@ static void wait_until_taken(int fd)
 }
 
 /* BP-05 again, with all bytes there before the first is looked at: the worker is stopped while they
- * arrive, so it gets one event for several budgets' worth, and no other. A large transfer before has made
- * the kernel widen the proxy's receive buffer. */
+ * arrive, so it gets one event for several budgets' worth, and no other. A large transfer before
+ * has made the kernel widen the proxy's receive buffer. */
 Test(backpressure, leaves_no_byte_behind_when_all_of_a_transfer_is_there_at_once)
 {
     static const uint64_t steps[] = {7, 8, 9, 16, 24, 32};
@@ -472,8 +474,8 @@ Test(backpressure, leaves_no_byte_behind_when_all_of_a_transfer_is_there_at_once
     }
 }
 
-/* Bytes that the proxy has not read from this client: what the kernel tells of the socket at the other
- * end of `fd` (sock_diag(7)). */
+/* Bytes that the proxy has not read from this client: what the kernel tells of the socket at the
+ * other end of `fd` (sock_diag(7)). */
 static unsigned unread_bytes(int fd)
 {
     struct {
@@ -519,7 +521,8 @@ static bool leaves_unread(int fd)
     return true;
 }
 
-/* Sends 1 to 7 bytes at a time until the proxy leaves some of them unread; returns how many went. */
+/* Sends 1 to 7 bytes at a time until the proxy leaves some of them unread; returns how many
+ * went. */
 static uint64_t send_slices_until_unread(int fd, uint64_t key)
 {
     uint64_t seed = key;
@@ -574,10 +577,10 @@ static void run_full_pipe(const char *mode, bool in_slices)
     proxy_finish(&proxy, 1);
 }
 
-/* B01, B02: everything that was sent has reached the proxy; the pipe is full, by its bytes or (of slices)
- * by its slots long before, and the rest waits in the socket before it. Only the reader can bring things
- * into motion, and it must get everything. A splice that took "no slot" for "socket empty" would never
- * go on. The server is a unix one because their buffers do not grow. */
+/* B01, B02: everything that was sent has reached the proxy; the pipe is full, by its bytes or (of
+ * slices) by its slots long before, and the rest waits in the socket before it. Only the reader can
+ * bring things into motion, and it must get everything. A splice that took "no slot" for "socket
+ * empty" would never go on. The server is a unix one because their buffers do not grow. */
 Test(backpressure, leaves_no_byte_behind_when_the_pipe_was_full)
 {
     for (size_t i = 0; i < SPLICE_MODES; i++) {
@@ -593,18 +596,19 @@ static void join_receiving(struct peer_task *task, uint64_t len)
     cr_assert(task->end == PEER_FIN, "a reset instead of FIN");
 }
 
-/* BP-06, B01: readers that pause for 1 ms after each piece, both directions at once, small buffers: the
- * proxy is blocked and unblocked all the time, and no wake-up is lost. */
+/* BP-06, B01: readers that pause for 1 ms after each piece, both directions at once, small buffers:
+ * the proxy is blocked and unblocked all the time, and no wake-up is lost. 16 MiB; 1 GiB in a long
+ * run. */
 Test(backpressure, survives_readers_that_pause_and_resume)
 {
-    enum { LEN = 16 * MIB };
+    const uint64_t len = (is_long_run() ? 1024 : 16) * (uint64_t)MIB;
 
     for (size_t i = 0; i < SPLICE_MODES; i++) {
         struct proxy proxy;
         int listen_fd = start_with_mode(&proxy, splice_names[i]);
         struct pair pair = open_small_pair(&proxy, listen_fd);
-        struct peer_task up = {.fd = pair.client, .key = 1, .len = LEN, .shut_after = true};
-        struct peer_task down = {.fd = pair.server, .key = 2, .len = LEN, .shut_after = true};
+        struct peer_task up = {.fd = pair.client, .key = 1, .len = len, .shut_after = true};
+        struct peer_task down = {.fd = pair.server, .key = 2, .len = len, .shut_after = true};
         struct peer_task at_server = {.fd = pair.server,
                                       .key = 1,
                                       .to_end = true,
@@ -624,8 +628,8 @@ Test(backpressure, survives_readers_that_pause_and_resume)
         peer_start_receiving(&at_client);
         peer_join(&up);
         peer_join(&down);
-        join_receiving(&at_server, LEN);
-        join_receiving(&at_client, LEN);
+        join_receiving(&at_server, len);
+        join_receiving(&at_client, len);
         pair_close(&pair);
         peer_close(listen_fd);
         proxy_finish(&proxy, 1);
@@ -633,10 +637,11 @@ Test(backpressure, survives_readers_that_pause_and_resume)
 }
 
 /* BP-07, B05: the server's direction is blocked because the client does not read; the client's own
- * direction carries 256 MiB all the same. Then the client reads, and nothing is missing. */
+ * direction carries 256 MiB (1 GiB in a long run) all the same. Then the client reads, and nothing
+ * is missing. */
 Test(backpressure, of_one_direction_does_not_touch_the_other)
 {
-    enum { LEN = 256 * MIB };
+    const uint64_t len = (is_long_run() ? 1024 : 256) * (uint64_t)MIB;
 
     for (size_t i = 0; i < SPLICE_MODES; i++) {
         struct proxy proxy;
@@ -645,7 +650,7 @@ Test(backpressure, of_one_direction_does_not_touch_the_other)
         uint64_t blocked = send_until_blocked(pair.server, 3);
         enum peer_end end;
 
-        send_and_expect(pair.client, pair.server, 4, 0, LEN);
+        send_and_expect(pair.client, pair.server, 4, 0, len);
         cr_assert(!is_writable(pair.server, 0), "the server is not blocked any more");
         peer_shut(pair.client);
         peer_expect_end(pair.server, PEER_FIN);
@@ -653,7 +658,7 @@ Test(backpressure, of_one_direction_does_not_touch_the_other)
         cr_assert(peer_drain(pair.client, 3, 0, &end) == blocked && end == PEER_FIN);
         pair_close(&pair);
         proxy_wait_event(&proxy, "close", 1);
-        cr_assert(proxy_number(&proxy, "close", 0, "bytes_up") == LEN);
+        cr_assert(proxy_number(&proxy, "close", 0, "bytes_up") == len);
         cr_assert(proxy_number(&proxy, "close", 0, "bytes_down") == blocked);
         peer_close(listen_fd);
         proxy_finish(&proxy, 1);
@@ -677,9 +682,9 @@ static void wait_until_still(const struct peer_task tasks[2])
     }
 }
 
-/* Two peers that both write 8 MiB before they read. What the buffers on the way do not hold has to wait,
- * and the peers with it; the proxy passes on what fits, uses no CPU, and when reading begins, in either
- * direction first, everything arrives. */
+/* Two peers that both write 8 MiB before they read. What the buffers on the way do not hold has to
+ * wait, and the peers with it; the proxy passes on what fits, uses no CPU, and when reading begins,
+ * in either direction first, everything arrives. */
 Test(backpressure, of_both_directions_at_once_is_no_deadlock)
 {
     enum { LEN = 8 * MIB };

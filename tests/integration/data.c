@@ -1,11 +1,10 @@
 /* Every byte arrives, once, in order, and then the end: through real sockets and the real binary, in
  * each splice mode, over each kind of address, in each pattern of traffic that is known to have broken
- * a proxy. The catalogue's section 3.1.
+ * a proxy. The catalogue's section 3.1; its size matrix has a file of its own, size_matrix.c.
  *
- * The matrix is generated: one sluice per (splice mode, workers), one listener per kind of address, and
- * all sizes and orders through each. Splice and copy are held to the same expected records, so they
- * are equal to each other. */
+ * Splice and copy are held to the same expected records, so they are equal to each other. */
 #include "support/ends.h"
+#include "support/exchange.h"
 #include "support/pair.h"
 #include "support/peer.h"
 #include "support/proxy.h"
@@ -16,8 +15,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,9 +28,6 @@
 
 enum { KIB = 1024, MIB = 1024 * KIB };
 
-/* Who ends first; with BOTH_AT_ONCE both send at the same time and who is first is chance. */
-enum order { CLIENT_FIRST, SERVER_FIRST, BOTH_AT_ONCE, ORDERS };
-
 /* The usual sluice in one splice mode; returns the origin's listening socket. */
 static int start_with_mode(struct proxy *proxy, const char *mode)
 {
@@ -44,220 +38,11 @@ static int start_with_mode(struct proxy *proxy, const char *mode)
     return peer_listen(proxy->ip, ORIGIN_PORT, 128);
 }
 
-/* Sends `len` bytes and FIN, and expects exactly these at the other end. */
-static void send_all_one_way(int from, int to, uint64_t key, uint64_t len)
+/* An exchange, and both ends closed behind it. */
+static void exchange_and_close(struct pair pair, enum order order, uint64_t key, uint64_t len)
 {
-    struct peer_task sending = {.fd = from, .key = key, .len = len, .shut_after = true};
-    enum peer_end end;
-    uint64_t got;
-
-    peer_start_sending(&sending);
-    got = peer_drain(to, key, 0, &end);
-    peer_join(&sending);
-    cr_assert(got == len, "%" PRIu64 " of %" PRIu64 " bytes came", got, len);
-    cr_assert(end == PEER_FIN, "a reset instead of FIN");
-}
-
-static void join_receiving(struct peer_task *task, uint64_t len)
-{
-    peer_join(task);
-    cr_assert(task->len == len, "%" PRIu64 " of %" PRIu64 " bytes came", task->len, len);
-    cr_assert(task->end == PEER_FIN, "a reset instead of FIN");
-}
-
-/* The same in both directions at once; `model` says how to send and to receive. */
-static void send_all_both_ways(struct pair pair, uint64_t key, uint64_t len,
-                               const struct peer_task *model)
-{
-    struct peer_task tasks[4];
-
-    for (size_t i = 0; i < COUNT_OF(tasks); i++) {
-        bool receives = i % 2 == 1;
-        bool down = i >= 2;
-
-        tasks[i] = *model;
-        tasks[i].fd = receives == down ? pair.client : pair.server;
-        tasks[i].key = key + down;
-        tasks[i].len = len;
-        tasks[i].seed = key + i;
-        tasks[i].shut_after = true;
-        tasks[i].to_end = true;
-        if (receives) {
-            peer_start_receiving(&tasks[i]);
-        } else {
-            peer_start_sending(&tasks[i]);
-        }
-    }
-    peer_join(&tasks[0]);
-    join_receiving(&tasks[1], len);
-    peer_join(&tasks[2]);
-    join_receiving(&tasks[3], len);
-}
-
-static void exchange(struct pair pair, enum order order, uint64_t key, uint64_t len)
-{
-    const struct peer_task plain = {0};
-
-    if (order == BOTH_AT_ONCE) {
-        send_all_both_ways(pair, key, len, &plain);
-    } else if (order == CLIENT_FIRST) {
-        send_all_one_way(pair.client, pair.server, key, len);
-        send_all_one_way(pair.server, pair.client, key + 1, len);
-    } else {
-        send_all_one_way(pair.server, pair.client, key + 1, len);
-        send_all_one_way(pair.client, pair.server, key, len);
-    }
+    exchange(&pair, order, key, len);
     pair_close(&pair);
-}
-
-/* What the close record must say after an exchange: the same for every splice mode. */
-static void expect_record(struct proxy *proxy, size_t index, enum order order, uint64_t len)
-{
-    proxy_wait_event(proxy, "close", index + 1);
-    cr_assert(proxy_number(proxy, "close", index, "bytes_up") == len);
-    cr_assert(proxy_number(proxy, "close", index, "bytes_down") == len);
-    cr_assert(proxy_number(proxy, "close", index, "undelivered_bytes") == 0);
-    proxy_expect_field(proxy, "close", index, "how", "fin");
-    if (order == CLIENT_FIRST) {
-        proxy_expect_field(proxy, "close", index, "closed_by", "client");
-        proxy_expect_field(proxy, "close", index, "reason", "server-fin");
-    } else if (order == SERVER_FIRST) {
-        proxy_expect_field(proxy, "close", index, "closed_by", "server");
-        proxy_expect_field(proxy, "close", index, "reason", "client-fin");
-    }
-}
-
-/* --- the matrix --- */
-
-struct cell {
-    char mode[8];
-    char workers[4];
-};
-
-/* A listener of the matrix, how it is reached, and the origin behind it. */
-struct route {
-    char argument[160];
-    char ip[48];
-    uint16_t port;
-    int listen_fd;
-    char client[16]; /* how the canonical address of its clients begins */
-};
-
-/* A port that is free on every address, outside the range that the kernel gives to connections. */
-static uint16_t free_port(void)
-{
-    static unsigned tried;
-
-    for (;;) {
-        uint16_t port = (uint16_t)(10000 + ((unsigned)getpid() * 8 + tried++) % 20000);
-        struct sockaddr_in6 any = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
-        int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        bool free_now;
-
-        cr_assert(fd >= 0 && tried < 20000);
-        free_now = bind(fd, (const struct sockaddr *)&any, sizeof(any)) == 0;
-        (void)close(fd);
-        if (free_now) {
-            return port;
-        }
-    }
-}
-
-enum { ROUTES = 4 };
-
-/* IPv4; IPv6; the same two through `:PORT`, where IPv4 clients appear v4-mapped, and to a v4-mapped
- * target. */
-static void make_routes(const struct proxy *proxy, struct route routes[ROUTES])
-{
-    static const bool dials_v6[ROUTES] = {false, true, false, true};
-
-    for (size_t i = 0; i < ROUTES; i++) {
-        struct route *route = &routes[i];
-        const char *ip = dials_v6[i] ? "::1" : proxy->ip;
-        uint16_t origin_port = free_port();
-        char listen_host[64] = "";
-        char target_host[64];
-
-        route->port = free_port();
-        (void)snprintf(route->ip, sizeof(route->ip), "%s", ip);
-        (void)snprintf(route->client, sizeof(route->client), dials_v6[i] ? "[::1]:" : "127.");
-        (void)snprintf(target_host, sizeof(target_host), dials_v6[i] ? "[%s]" : "%s", ip);
-        if (i < 2) {
-            (void)snprintf(listen_host, sizeof(listen_host), "%s", target_host);
-        } else if (i == 2) {
-            (void)snprintf(target_host, sizeof(target_host), "[::ffff:%s]", ip);
-        }
-        (void)snprintf(route->argument, sizeof(route->argument), "%s:%u=%s:%u", listen_host,
-                       route->port, target_host, origin_port);
-        route->listen_fd = peer_listen(ip, origin_port, 128);
-    }
-}
-
-static void run_route(struct proxy *proxy, const struct route *route, const char *mode,
-                      size_t *count)
-{
-    static const uint64_t sizes[] = {0,    1,     1447,  1448,  4095,   4096,
-                                     4097, 65535, 65536, 65537, MIB + 1};
-
-    for (size_t i = 0; i < COUNT_OF(sizes); i++) {
-        for (enum order order = 0; order < ORDERS; order++) {
-            struct pair pair = {.client = peer_connect(route->ip, route->port)};
-            char client[PROXY_FIELD_BYTES];
-
-            pair.server = peer_accept(route->listen_fd);
-            exchange(pair, order, 2 * *count, sizes[i]);
-            expect_record(proxy, *count, order, sizes[i]);
-            proxy_field(proxy, "close", *count, "client", client);
-            cr_assert(strncmp(client, route->client, strlen(route->client)) == 0,
-                      "client %s is not canonical", client);
-            if (strcmp(mode, "never") == 0) {
-                cr_assert(proxy_number(proxy, "close", *count, "spliced_bytes") == 0);
-            }
-            (*count)++;
-        }
-    }
-}
-
-ParameterizedTestParameters(data, arrives_in_every_cell_of_the_matrix)
-{
-    static struct cell cells[] = {{"auto", "1"}, {"always", "1"}, {"never", "1"},
-                                  {"auto", "2"}, {"always", "2"}, {"never", "2"}};
-
-    return cr_make_param_array(struct cell, cells, COUNT_OF(cells));
-}
-
-/* DI-01: whatever the splice mode, the addresses, the workers, the order and the size, each side gets
- * exactly what the other sent, FIN behind the last byte, and the record says so. */
-ParameterizedTest(struct cell *cell, data, arrives_in_every_cell_of_the_matrix)
-{
-    struct route routes[ROUTES];
-    struct proxy proxy;
-    size_t count = 0;
-
-    proxy_init(&proxy);
-    make_routes(&proxy, routes);
-    proxy_start(&proxy, (const char *const[]){"--splice", cell->mode, "--workers", cell->workers,
-                                              routes[0].argument, routes[1].argument,
-                                              routes[2].argument, routes[3].argument, NULL});
-    for (size_t i = 0; i < ROUTES; i++) {
-        run_route(&proxy, &routes[i], cell->mode, &count);
-        peer_close(routes[i].listen_fd);
-    }
-    proxy_finish(&proxy, count);
-}
-
-/* DI-01, the large cells: 64 MiB in both directions at once, in each splice mode. */
-Test(data, arrives_when_64_mib_go_both_ways_at_once)
-{
-    for (size_t i = 0; i < SPLICE_MODES; i++) {
-        struct proxy proxy;
-        int listen_fd = start_with_mode(&proxy, splice_names[i]);
-
-        exchange(pair_open(&proxy, listen_fd), BOTH_AT_ONCE, i, 64 * MIB);
-        expect_record(&proxy, 0, BOTH_AT_ONCE, 64 * MIB);
-        peer_close(listen_fd);
-        proxy_finish(&proxy, 1);
-    }
 }
 
 /* What `--splice always` and `auto` are for: bulk does go through pipes (else every other test here
@@ -280,8 +65,8 @@ Test(data, is_spliced_when_it_is_bulk)
         int listen_fd = start_with_mode(&proxy, rows[i].mode);
         uint64_t spliced;
 
-        exchange(pair_open(&proxy, listen_fd), CLIENT_FIRST, i, rows[i].len);
-        expect_record(&proxy, 0, CLIENT_FIRST, rows[i].len);
+        exchange_and_close(pair_open(&proxy, listen_fd), CLIENT_FIRST, i, rows[i].len);
+        expect_exchanged(&proxy, 0, CLIENT_FIRST, rows[i].len);
         spliced = proxy_number(&proxy, "close", 0, "spliced_bytes");
         cr_assert(spliced >= rows[i].spliced_min && spliced <= rows[i].spliced_max,
                   "row %zu: %" PRIu64 " bytes spliced", i, spliced);
@@ -300,27 +85,27 @@ static uint64_t now_us(void)
     return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
-/* Sends a message to and fro; returns the longest time that one round took. */
-static uint64_t slowest_round_us(struct pair pair, uint64_t len, unsigned rounds)
+/* Sends a message to and fro; returns how many rounds were as slow as a cork makes them. */
+static unsigned count_slow_rounds(struct pair pair, uint64_t len, unsigned rounds)
 {
-    uint64_t slowest = 0;
+    enum { CORK_US = 150000 };
+    unsigned slow = 0;
 
     for (unsigned i = 0; i < rounds; i++) {
         uint64_t start = now_us();
-        uint64_t took;
 
         peer_send(pair.client, 1, i * len, len);
         peer_expect(pair.server, 1, i * len, len);
         peer_send(pair.server, 2, i * len, len);
         peer_expect(pair.client, 2, i * len, len);
-        took = now_us() - start;
-        slowest = took > slowest ? took : slowest;
+        slow += now_us() - start >= CORK_US;
     }
-    return slowest;
+    return slow;
 }
 
 /* DI-02: no message waits for another one, or for a delayed acknowledgement. A cork (SPLICE_F_MORE,
- * MSG_MORE, or Nagle) shows as a round of 200 ms; the last piece of a bulk message is where it hides. */
+ * MSG_MORE, or Nagle) shows as rounds of 200 ms; the last piece of a bulk message is where it hides.
+ * A cork holds up every round of a size, a busy machine one now and then: hence the tenth. */
 Test(data, goes_to_and_fro_without_a_cork)
 {
     static const struct {
@@ -334,11 +119,11 @@ Test(data, goes_to_and_fro_without_a_cork)
 
         for (size_t j = 0; j < COUNT_OF(rows); j++) {
             struct pair pair = pair_open(&proxy, listen_fd);
-            uint64_t slowest = slowest_round_us(pair, rows[j].len, rows[j].rounds);
+            unsigned slow = count_slow_rounds(pair, rows[j].len, rows[j].rounds);
 
-            cr_assert(slowest < 150000,
-                      "--splice %s, %" PRIu64 " bytes: a round took %" PRIu64 " us",
-                      splice_names[i], rows[j].len, slowest);
+            cr_assert(slow <= rows[j].rounds / 10,
+                      "--splice %s, %" PRIu64 " bytes: %u of %u rounds were slow", splice_names[i],
+                      rows[j].len, slow, rows[j].rounds);
             pair_close(&pair);
         }
         peer_close(listen_fd);
@@ -356,9 +141,9 @@ Test(data, arrives_when_it_is_sent_in_slices)
         int listen_fd = start_with_mode(&proxy, splice_names[i]);
         struct pair pair = pair_open(&proxy, listen_fd);
 
-        send_all_both_ways(pair, i, 128 * KIB, &slices);
+        exchange_at_once(&pair, i, 128 * KIB, &slices);
         pair_close(&pair);
-        expect_record(&proxy, 0, BOTH_AT_ONCE, 128 * KIB);
+        expect_exchanged(&proxy, 0, BOTH_AT_ONCE, 128 * KIB);
         peer_close(listen_fd);
         proxy_finish(&proxy, 1);
     }
@@ -381,9 +166,9 @@ Test(data, arrives_through_tiny_socket_buffers)
         cr_assert(setsockopt(listen_fd, SOL_SOCKET, SO_SNDBUF, &send_bytes, sizeof(int)) == 0);
         pair.client = peer_connect_small(proxy.ip, PROXY_PORT, receive_bytes, send_bytes);
         pair.server = peer_accept(listen_fd);
-        send_all_both_ways(pair, i, MIB, &plain);
+        exchange_at_once(&pair, i, MIB, &plain);
         pair_close(&pair);
-        expect_record(&proxy, 0, BOTH_AT_ONCE, MIB);
+        expect_exchanged(&proxy, 0, BOTH_AT_ONCE, MIB);
         peer_close(listen_fd);
         proxy_finish(&proxy, 1);
     }
@@ -470,11 +255,12 @@ static void *bulk_receive_thread(void *argument)
     return NULL;
 }
 
-/* DI-06, DI-07, B03, B47: 4 GiB and 3 bytes each way through one connection, spliced, to readers that
- * pause now and then. Positions hold to the end, and the record counts beyond 32 bits exactly. */
+/* DI-06, DI-07, B03, B47: 4 GiB and 3 bytes each way (5 GiB in a long run) through one connection,
+ * spliced, to readers that pause now and then. Positions hold to the end, and the record counts beyond
+ * 32 bits exactly. */
 Test(data, arrives_and_is_counted_beyond_32_bits)
 {
-    const uint64_t len = (UINT64_C(4) << 30) + 3;
+    const uint64_t len = (UINT64_C(1) << 30) * (is_long_run() ? 5 : 4) + 3;
     struct bulk bulks[4];
     pthread_t threads[4];
     struct proxy proxy;
@@ -499,7 +285,7 @@ Test(data, arrives_and_is_counted_beyond_32_bits)
     peer_expect_end(pair.client, PEER_FIN);
     peer_expect_end(pair.server, PEER_FIN);
     pair_close(&pair);
-    expect_record(&proxy, 0, BOTH_AT_ONCE, len);
+    expect_exchanged(&proxy, 0, BOTH_AT_ONCE, len);
     cr_assert(proxy_number(&proxy, "close", 0, "spliced_bytes") > UINT32_MAX);
     peer_close(listen_fd);
     proxy_finish(&proxy, 1);
@@ -543,8 +329,8 @@ static void run_unix(const char *mode, bool listens_unix, bool targets_unix, boo
         pair.client =
             listens_unix ? peer_connect_unix(names[0]) : peer_connect(proxy.ip, PROXY_PORT);
         pair.server = peer_accept(listen_fd);
-        exchange(pair, order, 40 + 2 * (uint64_t)order, 4 * MIB + 1);
-        expect_record(&proxy, order, order, 4 * MIB + 1);
+        exchange_and_close(pair, order, 40 + 2 * (uint64_t)order, 4 * MIB + 1);
+        expect_exchanged(&proxy, order, order, 4 * MIB + 1);
     }
     peer_close(listen_fd);
     proxy_finish(&proxy, ORDERS);
@@ -644,6 +430,8 @@ ParameterizedTestParameters(data, survives_system_calls_that_fail)
         {"splice:error=ENOSYS:when=8+", "always", true},
         {"splice:error=EPERM:when=13+", "always", true},
         {"splice:error=EOPNOTSUPP:when=50", "always", false},
+        {"splice:error=EINVAL:when=100", "always", false},
+        {"splice:error=ENOSYS:when=100+", "always", false},
         {"splice:error=ENOMEM:when=3..6", "always", false},
         {"splice:error=EINTR:when=2+2", "always", false},
         {"pipe2:error=EMFILE", "always", true},
@@ -669,12 +457,12 @@ ParameterizedTest(struct fault *fault, data, survives_system_calls_that_fail)
     int listen_fd = start_with_mode(&proxy, fault->mode);
 
     start_tracer(&tracer, only_worker(&proxy), fault->inject);
-    exchange(pair_open(&proxy, listen_fd), BOTH_AT_ONCE, 50, LEN);
-    exchange(pair_open(&proxy, listen_fd), CLIENT_FIRST, 52, LEN);
+    exchange_and_close(pair_open(&proxy, listen_fd), BOTH_AT_ONCE, 50, LEN);
+    exchange_and_close(pair_open(&proxy, listen_fd), CLIENT_FIRST, 52, LEN);
     proxy_wait_event(&proxy, "close", 2);
     stop_tracer(&tracer);
-    expect_record(&proxy, 0, BOTH_AT_ONCE, LEN);
-    expect_record(&proxy, 1, CLIENT_FIRST, LEN);
+    expect_exchanged(&proxy, 0, BOTH_AT_ONCE, LEN);
+    expect_exchanged(&proxy, 1, CLIENT_FIRST, LEN);
     if (fault->ends_splice) {
         cr_assert(proxy_number(&proxy, "close", 0, "spliced_bytes") < LEN);
         cr_assert(proxy_number(&proxy, "close", 1, "spliced_bytes") == 0);

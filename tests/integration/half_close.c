@@ -3,7 +3,6 @@
  *
  * Most proxies get this wrong by closing both sides at the first end of a stream. */
 #include "support/ends.h"
-#include "support/netns.h"
 #include "support/peer.h"
 #include "support/proxy.h"
 
@@ -315,81 +314,6 @@ ParameterizedTest(int *with, half_close, ends_once_when_both_sides_end_in_one_ba
     }
     /* Within one turn nobody was first; by rule the client is named. */
     expect_clean(&proxy, 0, false, KIB + more, KIB + more);
-    peer_close(origin);
-    proxy_finish(&proxy, 1);
-}
-
-struct vanish_case {
-    bool server_first;   /* ended first; the other side then vanishes */
-    bool by_fin_timeout; /* what is to notice it: fin-timeout, or TCP itself */
-};
-
-ParameterizedTestParameters(half_close, is_reaped_when_the_remaining_side_vanishes)
-{
-    static struct vanish_case cases[] = {
-        {false, true}, {true, true}, {false, false}, {true, false}};
-
-    return cr_make_param_array(struct vanish_case, cases, sizeof(cases) / sizeof(cases[0]));
-}
-
-/* Starts sluice with the vanishing side's leg on the cable between the namespaces. */
-static void start_on_cable(struct proxy *proxy, const struct vanish_case *with)
-{
-    static const char *const by_fin[] = {"--fin-timeout", "500ms", NULL};
-    static const char *const by_tcp[] = {
-        "--keepalive-idle", "1s", "--keepalive-interval", "1s", "--user-timeout", "1s", NULL};
-    const char *const *options = with->by_fin_timeout ? by_fin : by_tcp;
-    const char *arguments[8] = {proxy->arg};
-
-    (void)snprintf(proxy->arg, sizeof(proxy->arg), "%s:%d=%s:%d",
-                   with->server_first ? NETNS_NEAR_IP : proxy->ip, PROXY_PORT,
-                   with->server_first ? proxy->ip : NETNS_FAR_IP, ORIGIN_PORT);
-    for (size_t i = 0; options[i] != NULL; i++) {
-        arguments[i + 1] = options[i];
-    }
-    proxy_start(proxy, arguments);
-}
-
-/* HC-12. Goal: a half-closed connection whose last peer is gone does not stay for ever (contract
- * 6), and the one that is left learns of it by a reset. Method: the last peer lives behind a cable
- * that is pulled out; fin-timeout, or keepalive with user-timeout, has to notice. */
-ParameterizedTest(struct vanish_case *with, half_close, is_reaped_when_the_remaining_side_vanishes)
-{
-    struct proxy proxy;
-    struct legs legs;
-    int origin;
-    int client;
-
-    proxy_init(&proxy);
-    netns_enter();
-    netns_add_far();
-    start_on_cable(&proxy, with);
-    if (with->server_first) {
-        origin = peer_listen(proxy.ip, ORIGIN_PORT, 8);
-        netns_go_far();
-        client = peer_connect(NETNS_NEAR_IP, PROXY_PORT);
-        netns_go_near();
-    } else {
-        netns_go_far();
-        origin = peer_listen(NETNS_FAR_IP, ORIGIN_PORT, 8);
-        netns_go_near();
-        client = peer_connect(proxy.ip, PROXY_PORT);
-    }
-    legs = name_legs(client, peer_accept(origin), with->server_first);
-    send_to_end(legs.first, legs.other, legs.first_key, KIB);
-    wait_acknowledged(legs.first);
-    netns_unplug();
-
-    peer_expect_end(legs.first, PEER_RESET);
-    expect_reason(&proxy, 0, with->by_fin_timeout ? "fin-timeout" : "peer-timeout",
-                  with->by_fin_timeout ? "proxy"
-                  : with->server_first ? "server"
-                                       : "client",
-                  "timeout", with->by_fin_timeout ? NULL : "ETIMEDOUT");
-    cr_assert(proxy_number(&proxy, "close", 0, with->server_first ? "bytes_down" : "bytes_up") ==
-              KIB);
-    cr_assert(proxy_number(&proxy, "close", 0, "undelivered_bytes") == 0);
-    close_legs(&legs);
     peer_close(origin);
     proxy_finish(&proxy, 1);
 }

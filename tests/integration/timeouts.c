@@ -1,7 +1,6 @@
 /* Timeouts: each ends what it is for, not sooner and not much later, and is named in the record;
  * none of them costs anything while it waits (contract 5, 6). */
 #include "support/ends.h"
-#include "support/netns.h"
 #include "support/pair.h"
 #include "support/peer.h"
 #include "support/proxy.h"
@@ -188,84 +187,6 @@ Test(timeouts, connect_timeout_ends_the_wait_for_a_full_backlog)
     peer_close(filler);
     peer_close(origin);
     proxy_finish(&proxy, 1);
-}
-
-/* The errno of a peer that stopped answering: the time-out itself, or what the neighbour table
- * found. */
-static void expect_vanished(struct proxy *proxy, size_t index)
-{
-    char error[PROXY_FIELD_BYTES];
-
-    proxy_wait_event(proxy, "close", index + 1);
-    proxy_field(proxy, "close", index, "errno", error);
-    cr_assert(strcmp(error, "ETIMEDOUT") == 0 || strcmp(error, "EHOSTUNREACH") == 0, "%s", error);
-    expect_reason(proxy, index, "peer-timeout", "server", "timeout", error);
-}
-
-/* TO-07. Goal: a server that vanishes without a word is noticed by TCP itself, whatever its
- * connection was doing. Method: three connections to a server behind a cable: one idle (keepalive),
- * one with bytes on the way (user-timeout), one whose window is closed (user-timeout, by probes);
- * pull the cable out. */
-Test(timeouts, tcp_finds_out_that_a_peer_has_vanished)
-{
-    enum { IDLE, BUSY, CLOSED_WINDOW, KINDS, BYTES = 10 * KIB };
-    static const char *const options[] = {"--keepalive-idle",
-                                          "1s",
-                                          "--user-timeout",
-                                          "3s",
-                                          "--splice",
-                                          "auto",
-                                          "--keepalive-interval",
-                                          "1s",
-                                          NULL};
-    const char *arguments[16] = {NULL};
-    struct proxy proxy;
-    struct pair pairs[KINDS];
-    struct way way;
-    bool found[KINDS] = {false};
-    int origin;
-
-    proxy_init(&proxy);
-    netns_enter();
-    netns_add_far();
-    (void)snprintf(proxy.arg, sizeof(proxy.arg), "%s:%d=%s:%d", proxy.ip, PROXY_PORT, NETNS_FAR_IP,
-                   ORIGIN_PORT);
-    arguments[0] = proxy.arg;
-    memcpy(arguments + 1, options, sizeof(options));
-    proxy_start(&proxy, arguments);
-    netns_go_far();
-    origin = peer_listen(NETNS_FAR_IP, ORIGIN_PORT, 8);
-    netns_go_near();
-    for (int i = 0; i < KINDS; i++) {
-        pairs[i] = pair_open(&proxy, origin);
-        pair_exchange(&pairs[i], UP);
-    }
-    way = (struct way){
-        .sender = pairs[CLOSED_WINDOW].client, .receiver = pairs[CLOSED_WINDOW].server, .key = UP};
-    block(&way, 1);
-    netns_unplug();
-    peer_send(pairs[BUSY].client, UP, 0, BYTES);
-
-    for (int i = 0; i < KINDS; i++) {
-        peer_expect_end(pairs[i].client, PEER_RESET);
-        pair_close(&pairs[i]);
-    }
-    for (size_t i = 0; i < KINDS; i++) {
-        uint64_t bytes_up;
-        uint64_t undelivered;
-
-        expect_vanished(&proxy, i);
-        bytes_up = proxy_number(&proxy, "close", i, "bytes_up");
-        undelivered = proxy_number(&proxy, "close", i, "undelivered_bytes");
-        found[IDLE] |= bytes_up == 500 && undelivered == 0;
-        found[BUSY] |= bytes_up == 500 + BYTES && undelivered == BYTES;
-        found[CLOSED_WINDOW] |=
-            bytes_up == 500 + way_passed_on(&way) && undelivered == way_undelivered(&way);
-    }
-    cr_assert(found[IDLE] && found[BUSY] && found[CLOSED_WINDOW], "%llu passed on:\n%s",
-              (unsigned long long)way_passed_on(&way), proxy.log);
-    peer_close(origin);
-    proxy_finish(&proxy, KINDS);
 }
 
 ParameterizedTestParameters(timeouts, huge_ones_and_none_cost_nothing)

@@ -6,9 +6,13 @@
 #ifndef SUPPORT_NETNS_H
 #define SUPPORT_NETNS_H
 
+#include <stdint.h>
+
 /** The two ends of the cable that netns_add_far() lays. */
-#define NETNS_NEAR_IP "10.77.0.1"
-#define NETNS_FAR_IP  "10.77.0.2"
+#define NETNS_NEAR_IP  "10.77.0.1"
+#define NETNS_FAR_IP   "10.77.0.2"
+#define NETNS_NEAR_IP6 "fd77::1"
+#define NETNS_FAR_IP6  "fd77::2"
 
 /** Moves the calling thread, and what it forks from now on, into a fresh namespace. */
 void netns_enter(void);
@@ -29,7 +33,24 @@ __attribute__((format(printf, 1, 2))) void netns_run(const char *format, ...);
 /** Drops every SYN for this TCP port of this namespace, as a firewall does that says nothing. */
 void netns_drop_syn(unsigned port);
 
+/** Adds a rule of nft(8) for what comes into this namespace, such as "tcp flags rst drop". Counted:
+ *  netns_hits() says how many packets met any of these rules. netns_clear() takes them all away. */
+__attribute__((format(printf, 1, 2))) void netns_rule(const char *format, ...);
+uint64_t netns_hits(void);
+void netns_clear(void);
+
+/** The largest packet of the cable, at both ends. */
+void netns_set_mtu(unsigned bytes);
+/** Each segment travels alone at both ends of the cable, as on a wire: no merging, no splitting. */
+void netns_one_segment_a_packet(void);
+/** Both ends of the cable carry no more than this, with a short queue. */
+void netns_set_rate(unsigned megabits);
+
 /** Sets net.ipv4.`name` of this namespace. */
 void netns_set(const char *name, const char *value);
+
+/** A counter of this namespace: /proc/net/netstat, such as "TCPFromZeroWindowAdv", and those of
+ *  /proc/net/snmp that have a name of their own, such as "AttemptFails". */
+uint64_t netns_counter(const char *name);
 
 #endif

@@ -17,6 +17,13 @@
 
 enum { CHUNK_BYTES = 256 * 1024 };
 
+bool is_long_run(void)
+{
+    const char *value = getenv("LONG");
+
+    return value != NULL && strcmp(value, "1") == 0;
+}
+
 static socklen_t fill_inet(const char *ip, uint16_t port, struct sockaddr_storage *address)
 {
     struct sockaddr_in *v4 = (struct sockaddr_in *)address;

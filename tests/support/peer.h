@@ -10,6 +10,10 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
+/** True with LONG=1 in the environment: the few tests with a longer form then use that. Give them
+ *  the time: LONG=1 TIMEOUT=600 make test-net FILTER='...'. */
+bool is_long_run(void);
+
 /** No wait in a test is longer than this: a hang is a failure, not a time-out of the runner. */
 enum { PEER_WAIT_S = 30 };
 

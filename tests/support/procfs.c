@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 enum { WAIT_MS = 30000 };
@@ -94,12 +95,15 @@ size_t read_targets(pid_t pid, char targets[PROCFS_TARGETS_MAX][PROCFS_TARGET_BY
 
 size_t count_targets(pid_t pid, const char *prefix)
 {
-    static char targets[PROCFS_TARGETS_MAX][PROCFS_TARGET_BYTES];
-    size_t total = read_targets(pid, targets);
     size_t count = 0;
 
-    for (size_t i = 0; i < total; i++) {
-        count += strncmp(targets[i], prefix, strlen(prefix)) == 0;
+    for (int fd = highest_descriptor(pid); fd >= 0; fd--) {
+        char path[64];
+        char target[PROCFS_TARGET_BYTES] = "";
+
+        (void)snprintf(path, sizeof(path), "/proc/%d/fd/%d", pid, fd);
+        count += readlink(path, target, sizeof(target) - 1) > 0 &&
+                 strncmp(target, prefix, strlen(prefix)) == 0;
     }
     return count;
 }
@@ -230,6 +234,18 @@ long read_number(const char *path)
         (void)fclose(file);
     }
     return number;
+}
+
+void need_descriptors(unsigned count)
+{
+    struct rlimit limit;
+
+    cr_assert(getrlimit(RLIMIT_NOFILE, &limit) == 0);
+    if (limit.rlim_max < count) {
+        cr_skip_test("needs %u descriptors (ulimit -Hn)", count);
+    }
+    limit.rlim_cur = limit.rlim_max;
+    cr_assert(setrlimit(RLIMIT_NOFILE, &limit) == 0);
 }
 
 void need_root(void)

@@ -44,6 +44,9 @@ void wait_until_closed(const struct proxy *proxy);
 /** The number in a file such as /proc/sys/fs/nr_open, -1 if there is none. */
 long read_number(const char *path);
 
+/** Raises the limit on open descriptors to the hard one; skips the test where that is too low. */
+void need_descriptors(unsigned count);
+
 /** Skips the test unless it runs as root. */
 void need_root(void);
 /** For proxy.in_child: nobody, with no privilege and no group. */

@@ -449,6 +449,21 @@ int proxy_run_to_end(struct proxy *proxy, const char *const arguments[])
     return wait_for_end(proxy);
 }
 
+void proxy_launch(struct proxy *proxy, const char *const arguments[])
+{
+    spawn(proxy, arguments);
+}
+
+bool proxy_read_log(struct proxy *proxy, int wait)
+{
+    return read_log(proxy, wait);
+}
+
+int proxy_wait_for_end(struct proxy *proxy)
+{
+    return wait_for_end(proxy);
+}
+
 int proxy_stop(struct proxy *proxy, int signal_number)
 {
     cr_assert(kill(proxy->pid, signal_number) == 0);

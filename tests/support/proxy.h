@@ -38,6 +38,13 @@ void proxy_start_simple(struct proxy *proxy, const char *const options[]);
  *  `wait_s` seconds. */
 int proxy_run_to_end(struct proxy *proxy, const char *const arguments[]);
 
+/** For a start that may fail: starts it and waits for nothing. Then, in turn: reads what has come of
+ *  the log, waiting at most `wait` milliseconds, false at its end; and, when it ends or has been
+ *  told to, the exit status. */
+void proxy_launch(struct proxy *proxy, const char *const arguments[]);
+bool proxy_read_log(struct proxy *proxy, int wait);
+int proxy_wait_for_end(struct proxy *proxy);
+
 /** The worker processes now (those named sluice-worker), at most PROXY_WORKERS_MAX. */
 size_t proxy_worker_pids(const struct proxy *proxy, pid_t pids[PROXY_WORKERS_MAX]);
 /** Every process of this sluice but the master. */

@@ -16,7 +16,7 @@
 
 enum { FAULTS_MAX = 32, NOTES_MAX = 1 << 18, EVENTS_MAX = 64, TEST_SECONDS_MAX = 60 };
 
-enum kind { KIND_RETURN, KIND_SHORTEN, KIND_HOOK, KIND_SOCKET_ERROR };
+enum kind { KIND_RETURN, KIND_REPLACE, KIND_SHORTEN, KIND_HOOK, KIND_SOCKET_ERROR };
 
 struct fault {
     enum kind kind;
@@ -33,6 +33,9 @@ struct fault {
 static struct fault faults[FAULTS_MAX];
 static size_t faults_len;
 static size_t fired;
+static const struct fault *watched; /* NULL: none */
+static fault_told_fn *told_fn;
+static void *told_context;
 static struct call_note notes[NOTES_MAX]; /* bss: pages never written cost nothing */
 static size_t notes_len;
 static struct epoll_event made_up_events[EVENTS_MAX];
@@ -50,6 +53,7 @@ const char *call_name(enum call call)
         [CALL_LISTEN] = "listen",
         [CALL_SET_OPTION] = "set_option",
         [CALL_GET_OPTION] = "get_option",
+        [CALL_TCP_INFO] = "tcp_info",
         [CALL_LOCAL_ADDRESS] = "local_address",
         [CALL_RECV] = "recv",
         [CALL_SEND] = "send",
@@ -85,6 +89,7 @@ void fault_clear(void)
     fault_disarm();
     fired = 0;
     notes_len = 0;
+    watched = NULL;
 }
 
 static void arm(struct fault fault)
@@ -103,6 +108,12 @@ void fault_return(enum call call, int fd, uint32_t nth, uint32_t times, int64_t 
 {
     arm((struct fault){
         .kind = KIND_RETURN, .call = call, .fd = fd, .nth = nth, .times = times, .value = result});
+}
+
+void fault_replace(enum call call, int fd, uint32_t nth, uint32_t times, int64_t result)
+{
+    arm((struct fault){
+        .kind = KIND_REPLACE, .call = call, .fd = fd, .nth = nth, .times = times, .value = result});
 }
 
 void fault_shorten(enum call call, int fd, uint32_t nth, uint32_t times, size_t len)
@@ -150,6 +161,19 @@ size_t fault_fired(void)
     return fired;
 }
 
+void fault_watch(fault_told_fn *told, void *context)
+{
+    cr_assert(faults_len < FAULTS_MAX);
+    watched = &faults[faults_len];
+    told_fn = told;
+    told_context = context;
+}
+
+bool fault_reached(void)
+{
+    return watched != NULL && watched < &faults[faults_len] && watched->seen >= watched->nth;
+}
+
 static bool is_noted(const struct call_note *note, enum call call, int fd)
 {
     return note->call == call && (fd == ANY_FD || note->fd == fd);
@@ -178,6 +202,11 @@ size_t fault_count_good(enum call call, int fd)
 size_t fault_notes_len(void)
 {
     return notes_len;
+}
+
+void fault_forget_notes(void)
+{
+    notes_len = 0;
 }
 
 const struct call_note *fault_note(size_t index)
@@ -266,11 +295,46 @@ static bool is_made_up(struct verdict verdict)
     return verdict.fault != NULL && verdict.fault->kind == KIND_RETURN;
 }
 
+static bool is_connected(int fd)
+{
+    struct sockaddr_storage peer;
+    socklen_t len = sizeof(peer);
+
+    return getpeername(fd, (struct sockaddr *)&peer, &len) == 0;
+}
+
+/* Only a call that went well is given another result; to say that a connect is done when it is not
+ * would be a lie that no kernel tells. */
+static bool may_be_replaced(enum call call, int fd, struct verdict verdict, int64_t result)
+{
+    if (verdict.fault == NULL || verdict.fault->kind != KIND_REPLACE) {
+        return false;
+    }
+    if (call == CALL_CONNECT) {
+        return (result == 0 || result == -EINPROGRESS) &&
+               (verdict.fault->value != 0 || is_connected(fd));
+    }
+    return result >= 0;
+}
+
+static bool has_changed(struct verdict verdict, int64_t result)
+{
+    return verdict.fault != NULL &&
+           ((verdict.fault->kind != KIND_SHORTEN && verdict.fault->kind != KIND_REPLACE) ||
+            result == verdict.fault->value);
+}
+
 static int64_t take_note(enum call call, int fd, int64_t len, struct verdict verdict,
                          int64_t result)
 {
     cr_assert(notes_len < NOTES_MAX, "too many calls to note: call fault_clear() now and then");
+    if (may_be_replaced(call, fd, verdict, result)) {
+        result = verdict.fault->value;
+    }
     notes[notes_len++] = (struct call_note){call, fd, len, result, verdict.fault != NULL};
+    if (watched != NULL && verdict.fault == watched && has_changed(verdict, result)) {
+        told_fn(told_context, &notes[notes_len - 1]);
+    }
     return result;
 }
 
@@ -333,12 +397,10 @@ int __wrap_sys_get_option(int fd, int level, int name, void *value, socklen_t *v
 int __wrap_sys_get_option(int fd, int level, int name, void *value, socklen_t *value_len)
 {
     bool asks_error = level == SOL_SOCKET && name == SO_ERROR;
-    struct verdict verdict = {0};
+    enum call call = asks_error ? CALL_GET_OPTION : CALL_TCP_INFO;
+    struct verdict verdict = consult(call, fd, 0);
     int64_t result;
 
-    if (asks_error) {
-        verdict = consult(CALL_GET_OPTION, fd, 0);
-    }
     if (is_made_up(verdict)) {
         result = verdict.fault->value;
     } else {
@@ -349,7 +411,7 @@ int __wrap_sys_get_option(int fd, int level, int name, void *value, socklen_t *v
 
         memcpy(value, &error, sizeof(error));
     }
-    return (int)take_note(CALL_GET_OPTION, fd, name, verdict, result);
+    return (int)take_note(call, fd, name, verdict, result);
 }
 
 int __real_sys_local_address(int fd, struct sockaddr *address, socklen_t *address_len);
@@ -492,8 +554,12 @@ static int wait_for_events(int epoll_fd, struct epoll_event *events, int events_
 int __wrap_sys_epoll_wait(int epoll_fd, struct epoll_event *events, int events_max, int timeout_ms);
 int __wrap_sys_epoll_wait(int epoll_fd, struct epoll_event *events, int events_max, int timeout_ms)
 {
-    SCRIPTED(int, CALL_EPOLL_WAIT, epoll_fd, timeout_ms,
-             wait_for_events(epoll_fd, events, events_max, timeout_ms));
+    struct verdict verdict = consult(CALL_EPOLL_WAIT, epoll_fd, (size_t)events_max);
+    int64_t result = is_made_up(verdict)
+                         ? verdict.fault->value
+                         : wait_for_events(epoll_fd, events, (int)verdict.len, timeout_ms);
+
+    return (int)take_note(CALL_EPOLL_WAIT, epoll_fd, timeout_ms, verdict, result);
 }
 
 uint64_t __real_clock_monotonic_ns(void);

@@ -23,7 +23,8 @@ enum call {
     CALL_BIND,
     CALL_LISTEN,
     CALL_SET_OPTION,
-    CALL_GET_OPTION, /* faults and hooks: of SO_ERROR only */
+    CALL_GET_OPTION, /* of SO_ERROR */
+    CALL_TCP_INFO,   /* of anything else: the data plane asks for nothing but TCP_INFO */
     CALL_LOCAL_ADDRESS,
     CALL_RECV,
     CALL_SEND,
@@ -40,7 +41,7 @@ enum call {
     CALL_EPOLL_CREATE,
     CALL_EPOLL_ADD, /* its fd is the one added, its len the events asked for */
     CALL_EPOLL_REMOVE,
-    CALL_EPOLL_WAIT, /* its len is the time-out in milliseconds */
+    CALL_EPOLL_WAIT, /* its len is the time-out in milliseconds; shortened: it fetches fewer events */
     CALLS
 };
 
@@ -69,6 +70,9 @@ void fault_disarm(void);
 void fault_fail(enum call call, int fd, uint32_t nth, uint32_t times, int error);
 /** The call is not made; it returns `result`. */
 void fault_return(enum call call, int fd, uint32_t nth, uint32_t times, int64_t result);
+/** The call is made, and its result replaced, unless it failed: for outcomes that another
+ *  kernel, or another moment, could have given. A connect that is said to be done must be done. */
+void fault_replace(enum call call, int fd, uint32_t nth, uint32_t times, int64_t result);
 /** The call is made with no more than `len` bytes. */
 void fault_shorten(enum call call, int fd, uint32_t nth, uint32_t times, size_t len);
 /** Before the call, `hook` runs: to let a peer act at this very moment. */
@@ -82,6 +86,13 @@ void fault_events(const struct epoll_event *events, int events_len);
 
 /** How often a fault (not a hook) has changed a call since fault_clear(). */
 size_t fault_fired(void);
+/** Watches the fault or hook that is armed next, until fault_clear(): `told` is called right
+ *  behind each call that this fault has changed (a short count only when the kernel gave all of
+ *  what was still asked), and fault_reached() says whether there was a call for it, changed or
+ *  not. */
+typedef void fault_told_fn(void *context, const struct call_note *note);
+void fault_watch(fault_told_fn *told, void *context);
+bool fault_reached(void);
 
 /** Calls of this kind on `fd` (ANY_FD: on any) since fault_clear(). */
 size_t fault_count(enum call call, int fd);
@@ -89,6 +100,8 @@ size_t fault_count(enum call call, int fd);
 size_t fault_count_good(enum call call, int fd);
 /** Calls of all kinds. */
 size_t fault_notes_len(void);
+/** Forgets the notes, and nothing else: for tests that make very many calls. */
+void fault_forget_notes(void);
 /** Note number `index`, in the order of the calls. */
 const struct call_note *fault_note(size_t index);
 /** The last call of this kind on `fd`; fails the test if there is none. */

@@ -94,16 +94,24 @@ size_t world_add_tcp(struct world *world)
     return add_server(world, fd);
 }
 
-size_t world_add_unix(struct world *world, int backlog)
+/* An abstract name of this process's own. */
+static struct addr unix_address(size_t number)
 {
     struct addr addr = {0};
-    int fd = new_socket(AF_UNIX);
     char *name = addr.u.local.sun_path + 1; /* behind the 0 that makes it abstract */
     int len = snprintf(name, sizeof(addr.u.local.sun_path) - 1, "sluice-unit-%ld-%zu",
-                       (long)getpid(), world->servers_len);
+                       (long)getpid(), number);
 
     addr.u.local.sun_family = AF_UNIX;
     addr.len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)len);
+    return addr;
+}
+
+size_t world_add_unix(struct world *world, int backlog)
+{
+    struct addr addr = unix_address(world->servers_len);
+    int fd = new_socket(AF_UNIX);
+
     cr_assert(bind(fd, &addr.u.any, addr.len) == 0);
     cr_assert(listen(fd, backlog) == 0);
     return add_server(world, fd);
@@ -184,9 +192,16 @@ void world_init(struct world *world, enum splice_mode splice)
     };
 }
 
+static int listen_front(const struct world *world)
+{
+    struct addr address = world->unix_front ? unix_address(WORLD_SERVERS_MAX) : loopback();
+
+    return world->unix_front ? sock_listen_unix(&address)
+                             : sock_listen_tcp(&address, &world->settings.tuning, true);
+}
+
 void world_open(struct world *world)
 {
-    struct addr address = loopback();
     int fd;
 
     cr_assert(loop_init(&world->loop) == 0);
@@ -195,7 +210,7 @@ void world_open(struct world *world)
     world->relay.on_ended = on_ended;
     world->relay.on_paused = on_paused;
     world->relay.owner = world;
-    fd = sock_listen_tcp(&address, &world->settings.tuning, true);
+    fd = listen_front(world);
     cr_assert(fd >= 0);
     world->address = address_of(fd);
     world->listener = (struct listener){
@@ -299,7 +314,8 @@ static void set_no_delay(int fd)
 
 static struct leg connect_leg(struct world *world, int receive_bytes)
 {
-    struct leg leg = {.fd = new_socket(AF_INET)};
+    sa_family_t family = world->address.u.any.sa_family;
+    struct leg leg = {.fd = new_socket(family)};
 
     leg.send_key = world->next_key++;
     leg.receive_key = world->next_key++;
@@ -307,7 +323,9 @@ static struct leg connect_leg(struct world *world, int receive_bytes)
         cr_assert(
             setsockopt(leg.fd, SOL_SOCKET, SO_RCVBUF, &receive_bytes, sizeof(receive_bytes)) == 0);
     }
-    set_no_delay(leg.fd);
+    if (family != AF_UNIX) {
+        set_no_delay(leg.fd);
+    }
     cr_assert(connect(leg.fd, &world->address.u.any, world->address.len) == 0 ||
               errno == EINPROGRESS);
     await(leg.fd, POLLOUT);

@@ -27,6 +27,7 @@ struct world {
     struct loop loop;
     struct relay relay;
     struct relay_settings settings; /* change before world_open() */
+    bool unix_front;                /* listen on a unix socket; set before world_open() */
     struct listener listener;
     struct metrics metrics;
     struct addr address; /* of the listener */
