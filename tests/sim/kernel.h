@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { KERNEL_FDS = 128, KERNEL_SEGMENTS = 64 };
+enum { KERNEL_FDS = 128, KERNEL_SEGMENTS = 64, KEY_NONE = 0 };
 
 enum kernel_kind {
     KIND_FREE,
@@ -44,19 +44,23 @@ struct ksocket {
     /* receiving: from the peer */
     struct segments rx;
     uint32_t rx_bytes;
+    bool urgent;        /* an urgent byte is in the stream, not read past yet: TCP_URG_VALID */
+    uint64_t urgent_at; /* so many bytes come before it */
+    uint64_t rx_taken;  /* by recv and splice so far */
     uint32_t rcvbuf;
     bool fin_received;
     /* sending: to the peer */
-    uint64_t tx_key;
+    uint64_t tx_key;    /* KEY_NONE: what is sent is not compared */
     uint64_t tx_offset; /* taken by this socket so far */
     uint32_t tx_queued; /* not acknowledged yet */
     uint32_t sndbuf;
     bool nospace; /* SOCK_NOSPACE: the next room is told by an edge */
     bool shut_write;
-    bool fin_sent;     /* and acknowledged: the peer has seen it */
-    int error;         /* SO_ERROR */
-    bool linger_reset; /* close(2) resets */
-    bool orphan;       /* closed by sluice; the kernel still delivers what is in flight */
+    bool fin_sent;       /* and acknowledged: the peer has seen it */
+    bool syn_unanswered; /* its connect failed: SIOCOUTQ counts the SYN for ever */
+    int error;           /* SO_ERROR */
+    bool linger_reset;   /* close(2) resets */
+    bool orphan;         /* closed by sluice; the kernel still delivers what is in flight */
     /* epoll */
     bool registered;
     bool on_ready_list;
@@ -72,21 +76,41 @@ struct kernel_faults {
     uint32_t short_count;    /* send, recv, splice move fewer bytes than they could */
     uint32_t no_memory;      /* send, recv, splice: ENOMEM */
     uint32_t no_descriptor;  /* socket, accept4, pipe2: EMFILE */
+    uint32_t accept_aborted; /* accept4: ECONNABORTED, of a connection that is gone again */
     uint32_t epoll_refused;  /* epoll_ctl: ENOSPC */
     uint32_t splice_refused; /* from some call on: EINVAL */
     uint32_t spurious;       /* an event without cause, an interrupted wait */
     uint32_t interleave;     /* the network acts between two system calls */
 };
 
+/** What the model asks of the network and the peers behind it. */
+struct kernel_network {
+    /** The network may act, or sluice waits: lets something happen; false if nothing can. */
+    bool (*step)(void);
+    /** When it will next be able to do something that it cannot do now; UINT64_MAX: never. */
+    uint64_t (*next_ns)(void);
+    /** What connect(2) says: -EINPROGRESS, and the outcome will come by kernel_connected(),
+     *  kernel_receive_reset() or kernel_receive_error(); or it fails at once. */
+    int (*connecting)(int fd, uint32_t port);
+    /** Sluice has closed the socket of this peer, and nothing is in flight; `reset`: RST was
+     *  sent. */
+    void (*closed)(int peer, bool reset);
+    /** Sluice closed a socket that was still being connected. */
+    void (*gave_up)(int fd);
+};
+
 struct kernel {
+    const struct kernel_network *network;
     uint64_t random;
     uint64_t now_ns;
+    bool sluice_waits; /* in epoll_wait(2): time may pass */
     struct kernel_faults faults;
     bool splice_is_refused;
     bool buffers_are_tiny; /* sockets of some bytes: every count is short */
     bool buffers_are_huge; /* whole budgets fit */
-    bool pipes_are_small;  /* the quota is used up: F_SETPIPE_SZ fails, pipes have 2 slots */
-    bool hit_fatal_fault;  /* an injected fault that may end a connection happened */
+    bool is_sparing; /* only the wake-ups that epoll(7) promises, none that Linux gives besides */
+    bool pipes_are_small; /* the quota is used up: F_SETPIPE_SZ fails, pipes have 2 slots */
+    bool hit_fatal_fault; /* an injected fault that may end a connection happened */
     struct ksocket fds[KERNEL_FDS];
     int accept_queue[KERNEL_FDS]; /* fds-to-be: prepared sockets */
     size_t accept_count;
@@ -96,8 +120,11 @@ struct kernel {
 
 extern struct kernel kernel;
 
+/** Where choices come from; NULL: from the seed. Set by the fuzzer, whose input chooses. */
+extern uint64_t (*kernel_choose)(uint64_t bound);
+
 /** Starts anew with this seed. */
-void kernel_reset(uint64_t seed);
+void kernel_reset(uint64_t seed, const struct kernel_network *network);
 
 /** Notes the first violation. */
 void kernel_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -118,20 +145,17 @@ int kernel_arrive(int peer);
 
 /** What the network does to a socket. */
 void kernel_receive(int fd, uint64_t key, uint64_t offset, uint32_t len);
+/** One byte, urgent. */
+void kernel_receive_urgent(int fd, uint64_t key, uint64_t offset);
 void kernel_receive_fin(int fd);
 void kernel_receive_reset(int fd);
+/** TCP gives up: nobody answers (ETIMEDOUT), or what ICMP said meanwhile; also of a connect. */
+void kernel_receive_error(int fd, int error);
 /** The peer takes `len` of the bytes in flight; returns the new number of those not taken. */
 void kernel_acknowledge(int fd, uint32_t len);
+/** The peer has everything, and our FIN. */
+void kernel_acknowledge_fin(int fd);
 
-/** Called by the model when the network may act, and to let it act while sluice waits. Defined by
- *  world.c: true if something happened. */
-bool world_step(void);
-/** A connect was begun: its outcome will come by kernel_connected() or kernel_receive_reset(). */
-void world_connecting(int fd, uint32_t port);
-/** Sluice has closed the socket of this actor, and nothing is in flight; `reset`: RST was sent. */
-void world_closed(int peer, bool reset);
-/** Sluice closed a socket that was still being connected. */
-void world_gave_up(int fd);
 void kernel_connected(int fd, int peer);
 
 #endif

@@ -4,6 +4,8 @@
  *   make sim SEEDS=1000000     a long run
  *   make sim SEED=4711         one seed again, which replays exactly
  */
+#include "base/macros.h"
+#include "base/reason.h"
 #include "sim/kernel.h"
 #include "sim/world.h"
 
@@ -38,10 +40,17 @@ ParameterizedTestParameters(simulation, keeps_every_promise_for_every_seed)
     return cr_make_param_array(int, parts, PARTS);
 }
 
-/* Every promise of world.c holds for every seed; and over a part's seeds, all kinds of ends, both
+/* Every promise of judge.c holds for every seed; and over a part's seeds, all kinds of ends, both
  * engines and retries were reached, or the simulation would prove little. */
 ParameterizedTest(int *part, simulation, keeps_every_promise_for_every_seed)
 {
+    static const enum reason reasons[] = {
+        REASON_CLIENT_FIN,      REASON_SERVER_FIN,          REASON_CLIENT_RESET,
+        REASON_SERVER_RESET,    REASON_CLIENT_ABORT,        REASON_CONNECT_REFUSED,
+        REASON_CONNECT_TIMEOUT, REASON_CONNECT_UNREACHABLE, REASON_NO_PORT,
+        REASON_IDLE_TIMEOUT,    REASON_FIN_TIMEOUT,         REASON_PEER_TIMEOUT,
+        REASON_DRAIN,
+    };
     uint64_t seeds = number_from("SEEDS", SEEDS_DEFAULT) / PARTS;
     uint64_t first = 1 + (uint64_t)*part * seeds;
     uint64_t only = number_from("SEED", 0);
@@ -56,10 +65,10 @@ ParameterizedTest(int *part, simulation, keeps_every_promise_for_every_seed)
     if (seeds < 500) {
         return;
     }
-    cr_expect(world_seen.clean_ends > 0);
-    cr_expect(world_seen.resets_passed_on > 0);
-    cr_expect(world_seen.timeouts > 0);
-    cr_expect(world_seen.connect_failures > 0);
+    for (size_t i = 0; i < ARRAY_LEN(reasons); i++) {
+        cr_expect(world_seen.ends[reasons[i]] > 0, "no connection ended as %s",
+                  reason_text(reasons[i]));
+    }
     cr_expect(world_seen.retries > 0);
     cr_expect(world_seen.drains > 0);
     cr_expect(world_seen.spliced_bytes > 0);

@@ -1,7 +1,9 @@
 /* The world around sluice in the simulation: clients and servers with a plan, a network that acts when
- * the seed says, and the judge of what came of it. */
+ * the seed says, and a judge of what came of it. */
 #ifndef SIM_WORLD_H
 #define SIM_WORLD_H
+
+#include "base/reason.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -13,10 +15,7 @@ bool world_run(uint64_t seed);
 /** What happened over all runs of this process, so that a test can say that all of it was reached. */
 struct world_seen {
     uint64_t runs;
-    uint64_t clean_ends;
-    uint64_t resets_passed_on;
-    uint64_t timeouts;
-    uint64_t connect_failures;
+    uint64_t ends[REASON_COUNT];
     uint64_t retries;
     uint64_t spliced_bytes;
     uint64_t bytes;
