@@ -11,7 +11,7 @@
 #   - no process of the run left a sanitizer report,
 #   - no process of the run is still there after it.
 #
-# Environment: FILTER (a Criterion pattern), JOBS (of the integration tests, 2), TIMEOUT (seconds a test, 60),
+# Environment: FILTER (a Criterion pattern), JOBS (of the integration tests, 2), TIMEOUT (seconds a test, 120),
 # SUITE_TIMEOUT (seconds a suite, 900), SLUICE_UNDER_TEST (what to start in place of the sluice just built), BUILD
 # (build), MAKE (make).
 set -euo pipefail
@@ -21,7 +21,7 @@ BUILD=${BUILD:-build}
 MAKE=${MAKE:-make}
 FILTER=${FILTER:-}
 JOBS=${JOBS:-2}
-TIMEOUT=${TIMEOUT:-60}
+TIMEOUT=${TIMEOUT:-120}
 SUITE_TIMEOUT=${SUITE_TIMEOUT:-900}
 leftover_grace_ms=5000
 

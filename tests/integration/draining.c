@@ -40,7 +40,7 @@ static void expect_end_of(struct proxy *proxy, size_t connections)
  * whole, the rest is reset at the deadline with reason drain. Meanwhile nobody new is let in. */
 Test(draining, finishes_what_it_can_and_cuts_the_rest_at_the_deadline)
 {
-    enum { PAIRS = 50, FINISHING = 25, HALF = 100000, DRAIN_MS = 2000, LATE_MS = 1500 };
+    enum { PAIRS = 50, FINISHING = 25, HALF = 100000, DRAIN_MS = 5000, LATE_MS = 10000 };
     struct pair pairs[PAIRS];
     struct proxy proxy;
     uint64_t start_ms;
@@ -50,7 +50,7 @@ Test(draining, finishes_what_it_can_and_cuts_the_rest_at_the_deadline)
 
     proxy_init(&proxy);
     origin = peer_listen(proxy.ip, ORIGIN_PORT, BACKLOG);
-    proxy_start_simple(&proxy, (const char *const[]){"--drain-timeout", "2s", NULL});
+    proxy_start_simple(&proxy, (const char *const[]){"--drain-timeout", "5s", NULL});
     for (uint64_t i = 0; i < PAIRS; i++) {
         pairs[i] = pair_open(&proxy, origin);
         peer_send(pairs[i].server, i, 0, HALF);

@@ -704,7 +704,7 @@ Test(log, no_socket_takes_the_place_of_stderr)
  * missing. */
 Test(log, lines_of_two_workers_never_mix)
 {
-    enum { PAIRS = 150, ROUNDS = 4 };
+    enum { PAIRS = 100, ROUNDS = 3 };
     static struct wordy wordy;
     static struct json json;
     static struct pair pairs[PAIRS];

@@ -41,7 +41,7 @@ enum call {
     CALL_EPOLL_CREATE,
     CALL_EPOLL_ADD, /* its fd is the one added, its len the events asked for */
     CALL_EPOLL_REMOVE,
-    CALL_EPOLL_WAIT, /* its len is the time-out in milliseconds; shortened: it fetches fewer events */
+    CALL_EPOLL_WAIT, /* its len is the time-out in ms; shortened, it fetches fewer events */
     CALLS
 };
 
