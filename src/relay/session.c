@@ -17,9 +17,9 @@
  * A reset, passed on. When one side breaks, the flow into it fails at once (there is nobody to take
  * bytes); the flow out of it goes on until every byte received before the reset is with the other
  * side, and only then the other side is reset too. RST discards what a socket has not sent yet, so
- * ENDING waits until the kernel says that the peer has acknowledged everything (SIOCOUTQ). No
- * event tells that, so it is looked at after 1 ms, 2 ms, 4 ms ... at most ENDING_WAIT_MAX_MS. On
- * loopback the first look nearly always suffices.
+ * ENDING waits until the kernel says that the peer has acknowledged everything, a FIN too
+ * (SIOCOUTQ). No event tells that, so it is looked at after 1 ms, 2 ms, 4 ms ... at most
+ * ENDING_WAIT_MAX_MS. On loopback the first look nearly always suffices.
  *
  * An abnormal end is never shown as a clean FIN: sockets are born with SO_LINGER {1,0} (sock.c), so
  * close(2) resets, and only close_session() after two FINISHED flows takes that back. On unix
@@ -151,9 +151,18 @@ static uint64_t ending_patience_ns(const struct session *session)
     return fin_timeout_ns != 0 ? fin_timeout_ns : ENDING_ENDLESS_NS;
 }
 
-static bool is_delivered(const struct io *io, const struct flow *into, uint32_t unacked)
+/* A FIN that is lost on the way is sent again only while its socket lives: after a reset the peer
+ * would take a complete stream for one that was cut. */
+static bool fin_has_arrived(const struct io *io, sa_family_t family, const struct flow *into)
 {
-    return io->fd < 0 || io->error != 0 || (flow_is_over(into) && unacked == 0);
+    return into->state != FLOW_FINISHED || family == AF_UNIX || sys_unacknowledged(io->fd) <= 0;
+}
+
+static bool is_delivered(const struct io *io, sa_family_t family, const struct flow *into,
+                         uint32_t unacked)
+{
+    return io->fd < 0 || io->error != 0 ||
+           (flow_is_over(into) && unacked == 0 && fin_has_arrived(io, family, into));
 }
 
 /* Looks whether both sides have what was received for them; true when there is nothing to wait
@@ -170,8 +179,8 @@ static bool everything_delivered(struct session *session)
     if (progress && !session->deliver_briefly) {
         session->deadline_ns = now_ns(session) + ending_patience_ns(session);
     }
-    return is_delivered(&session->client, &session->down, client) &&
-           is_delivered(&session->server, &session->up, server);
+    return is_delivered(&session->client, session->client_addr.family, &session->down, client) &&
+           is_delivered(&session->server, session->server_local.family, &session->up, server);
 }
 
 static void step_both(struct session *session, bool *ret_has_more, bool *ret_starves);

@@ -31,8 +31,9 @@ enum {
     TRIM_EXTRA_STEPS = 6,
     TAKEN_WAIT_MS = 20,
     QUIET_MS = 40,
-    /* Longer than the 200 ms after which TCP probes a small window, and fills it. */
-    SETTLED_MS = 260,
+    /* TCP probes a closed window after 200 ms, 400 ms ... The answer may be reason enough to fill a
+     * window that is small, or to enlarge the sender's buffer, which it does once. */
+    SETTLED_MS = 700,
     WAIT_MS = 20000,
     TRIES_MAX = 12,
     MESSAGES_MAX = 2000,
@@ -283,7 +284,7 @@ static void trim_floods(struct batch *batch)
 static bool is_as_wanted(struct run *run, enum side from)
 {
     look(run, from);
-    return held_bytes(&run->lane[from]) > 0 &&
+    return held_bytes(&run->lane[from]) > 0 && run->lane[from].place.untaken > 0 &&
            (!needs_all_sent(run, from) || run->lane[from].place.unsent == 0);
 }
 

@@ -17,6 +17,8 @@ KILL_EARLY_S = 0.5
 KILL_LATE_S = 3.0
 # A client that has reset may still wait in the backlog, in a squeeze, and has a record when it is accepted at last.
 ACCEPT_LATE_S = 20.0
+# A record is written at the end of a turn and counts from the begin of one, and a worker may be stopped in between.
+RECORD_LATE_S = 3.0
 UNFLUSHED_MAX = 12  # records a worker may have gathered, but not yet written, when it was killed: one batch
 # What a worker may keep for later: the socket for the next server, and PIPES_KEPT_MAX empty pipes (src/net/pipes.c).
 KEPT = {"socket": 1, "pipe": 2 * 64, "other": 0}
@@ -149,10 +151,10 @@ def pair_up(conns, records, listeners):
             fitting = by_address[listener, client or server]
         else:
             fitting = by_bytes[listener, conn.up_received, conn.down_received]
-        latest = conn.end + (ACCEPT_LATE_S if conn.server_end == "absent" else 0)
+        latest = conn.end + (ACCEPT_LATE_S if conn.server_end == "absent" else RECORD_LATE_S)
         fitting = [record for record in fitting if not record.used
                    and (server is None or record.server_local == server)
-                   and conn.start - 3 <= record.start <= latest]
+                   and conn.start - RECORD_LATE_S <= record.start <= latest]
         record = min(fitting, key=lambda record: abs(record.start - conn.start), default=None)
         if record is not None:
             record.used = True

@@ -1,5 +1,6 @@
 """Writes what a soak has found: soak.csv (thinned), soak.svg (by gnuplot), SUMMARY.md."""
 
+import collections
 import csv
 import shutil
 import subprocess
@@ -7,7 +8,7 @@ import subprocess
 ROWS_MAX = 300
 # Of several rows that become one: their sum, their maximum, else the last one.
 SUMMED = {"broken", "wrong", "stalled", "opened"}
-LARGEST = {"p99_ms", "max_ms", "rss_kib", "pss_kib", "descriptors", "sockets", "pipes"}
+LARGEST = {"active", "p99_ms", "max_ms", "rss_kib", "pss_kib", "descriptors", "sockets", "pipes"}
 
 
 def thin(rows):
@@ -51,6 +52,7 @@ plot '{csv}' using 't_s':(column('rss_kib')/1024) with lines lw 1.5 title 'RSS, 
      '' using 't_s':(column('pss_kib')/1024) with lines lw 1.5 title 'PSS, all', \\
      '' using 't_s':(column('elder_anon_kib')/1024) with lines lw 1.5 title 'own, elder worker', \\
      '' using 't_s':(column('young_anon_kib')/1024) with lines lw 1 title 'own, killed worker'
+unset label
 set ylabel 'number'
 plot '{csv}' using 't_s':'descriptors' with lines lw 1.5 title 'descriptors', \\
      '' using 't_s':'sockets' with lines lw 1 title 'sockets', \\
@@ -82,7 +84,7 @@ def marks(run):
             at = (start + to) / 2 - run.started_at
             lines.append(f"set object rectangle from {start - run.started_at:.1f}, graph 0 to "
                          f"{to - run.started_at:.1f}, graph 1 behind fc rgb '#eeeeee' fs solid noborder")
-            lines.append(f"set label '{what}' at {at:.1f}, graph 1.02 center font 'sans,7'")
+            lines.append(f"set label '{what}' at {at:.1f}, graph 0.97 right rotate by 90 font 'sans,7'")
     return "\n".join(lines)
 
 
@@ -107,8 +109,8 @@ def write_summary(run, verdict, path):
         f"    {run.command}", "",
         f"- machine: {run.machine}",
         f"- versions: {run.versions}",
-        f"- {len(run.kills)} kills of a worker; squeezes: "
-        + ", ".join(what for what, _, _ in run.windows if what != "kill"),
+        "- trouble: " + ", ".join(f"{count} x {what}" for what, count in
+                                  collections.Counter(what for what, _, _ in run.windows).items()),
         f"- {requests:.0f} small requests, {bytes_moved / 1024:.1f} GiB delivered and checked, byte by byte", "",
         "![memory, descriptors, latency and CPU over time](soak.svg)", "",
         "The numbers behind the picture are in [soak.csv](soak.csv); docs/TESTING.md says what the load is.", "",
