@@ -216,8 +216,11 @@ int audit_before_wait(void *owner)
     audit->waits++;
     if (audit->waits > SUSPICION_WAITS_MAX &&
         relay->loop->now_ns - audit->since_ns > SUSPICION_NS_MAX) {
-        CHECK(!sessions_suspicious && "a wake-up of a session was lost");
-        CHECK(!listeners_suspicious && "a wake-up of a listener was lost");
+        bool session_lost_a_wake_up = sessions_suspicious;
+        bool listener_lost_a_wake_up = listeners_suspicious;
+
+        CHECK(!session_lost_a_wake_up);
+        CHECK(!listener_lost_a_wake_up);
     }
     return 1;
 }

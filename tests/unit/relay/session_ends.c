@@ -501,3 +501,33 @@ Test(session, keeps_its_own_reason_when_told_to_end_while_ending)
         close_world(&client, &server);
     }
 }
+
+/* A FIN that is lost on the way is sent again only while its socket lives. So the reset that comes
+ * after it is held back until the peer has acknowledged the FIN, as it is for bytes. */
+Test(session, holds_a_reset_back_until_the_fin_before_it_has_arrived)
+{
+    struct session *session;
+    struct leg client;
+    struct leg server;
+
+    world_init(&world, SPLICE_AUTO);
+    (void)world_add_tcp(&world);
+    world_open(&world);
+    world_pair(&world, &client, &server);
+    session = world_session(&world);
+    leg_shut(&server);
+    leg_expect_end(&world, &client, LEG_FIN);
+    fault_return(CALL_UNACKNOWLEDGED, session->client.fd, 1, ALWAYS, 1); /* a FIN counts one */
+    leg_reset(&server);
+    WORLD_UNTIL(&world, session->phase == SESSION_ENDING);
+    for (int i = 0; i < 20; i++) {
+        fault_clock_advance(MINUTE_NS / 100);
+        world_turn(&world);
+    }
+    cr_assert(world.records_len == 0, "the reset did not wait for the FIN");
+    fault_disarm();
+    fault_clock_advance(MINUTE_NS / 2);
+    (void)world_expect_end(&world, REASON_SERVER_RESET, CLOSED_BY_SERVER, EPIPE);
+    leg_close(&client);
+    world_close(&world);
+}
