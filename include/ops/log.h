@@ -39,4 +39,8 @@ void log_event_end(struct log *log);
 /** Writes what was gathered. Call it before waiting. */
 void log_flush(struct log *log);
 
+/** The last call of a process that ends: like log_flush(), but waits up to a second for room, since
+ *  nothing is held up any more and there is no later line that could tell what is missing. */
+void log_finish(struct log *log);
+
 #endif

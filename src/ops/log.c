@@ -6,6 +6,8 @@
  * that gets through begins with a line that says how many lines are missing. A reader of the log
  * can trust that: no line is silently gone.
  *
+ * A process that ends has no next batch. So its last one waits for room, for at most a second.
+ *
  * One write for up to ten records: a record costs less than the accept of its connection. */
 #include "ops/log.h"
 
@@ -14,9 +16,13 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+
+/* How long the last lines wait for a reader that has paused. */
+#define FINISH_PATIENCE_NS NS_PER_S
 
 void log_init(struct log *log, int fd, enum line_format format, bool records,
               struct metrics *metrics)
@@ -77,6 +83,33 @@ void log_flush(struct log *log)
     }
     log->batch_len = 0;
     log->batch_lines = 0;
+}
+
+/* True when nothing waits any more; false when there was no room. A pipe without a reader takes nothing
+ * and will not: what waits is given up. */
+static bool write_pending(struct log *log)
+{
+    if (report_dropped(log) &&
+        (log->batch_len == 0 || write_all(log->fd, log->batch, log->batch_len))) {
+        log->batch_len = 0;
+        log->batch_lines = 0;
+        return true;
+    }
+    return errno != EAGAIN;
+}
+
+void log_finish(struct log *log)
+{
+    struct pollfd room = {.fd = log->fd, .events = POLLOUT};
+    uint64_t deadline_ns = clock_monotonic_ns() + FINISH_PATIENCE_NS;
+    uint64_t now_ns = clock_monotonic_ns();
+
+    while (!write_pending(log) && now_ns < deadline_ns) {
+        /* Interrupted or not: the next write finds out. */
+        (void)poll(&room, 1, (int)((deadline_ns - now_ns) / NS_PER_MS) + 1);
+        now_ns = clock_monotonic_ns();
+    }
+    log_flush(log); /* counts what is left */
 }
 
 void log_event_begin(struct log *log, const char *event)

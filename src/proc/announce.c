@@ -81,5 +81,5 @@ void announce_end(struct log *log, const struct metrics *shards, size_t shards_l
     line_u64(&log->line, "pipes_degraded", sum.degraded);
     line_u64(&log->line, "log_lines_dropped", sum.dropped);
     log_event_end(log);
-    log_flush(log);
+    log_finish(log);
 }

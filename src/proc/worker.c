@@ -214,7 +214,7 @@ static int report_failure(struct worker *worker, const char *event, int error)
     line_u64(&worker->log.line, "worker", worker->start->index);
     line_string(&worker->log.line, "error", strerror(error));
     log_event_end(&worker->log);
-    log_flush(&worker->log);
+    log_finish(&worker->log);
     return EXIT_STATUS_FAILURE;
 }
 
@@ -225,7 +225,7 @@ static void finish(struct worker *worker)
     loop_fini(&worker->loop);
     free(worker->listeners);
     free(worker->pools);
-    log_flush(&worker->log);
+    log_finish(&worker->log);
 }
 
 int worker_run(const struct worker_start *start_data)

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -527,4 +528,66 @@ Test(log, without_a_reader_drops, .init = start_text)
     log_numbers(1, 3);
     log_numbers(4, 1);
     cr_assert(metric_get(&metrics.log_dropped) == 4);
+}
+
+/* --- the last lines --- */
+
+static void assert_next_write_begins(const char *event)
+{
+    static char bytes[LOG_BATCH_BYTES + 1];
+
+    cr_assert(next_write(bytes) > STAMP_LEN);
+    cr_assert(strncmp(bytes + STAMP_LEN + 1, event, strlen(event)) == 0, "%s", bytes);
+}
+
+static void drain_pipe(int number)
+{
+    char bytes[LOG_BATCH_BYTES];
+
+    (void)number;
+    while (read(fds[0], bytes, sizeof(bytes)) > 0) {}
+}
+
+static void take_all_room(void)
+{
+    while (write(fds[1], "x", 1) == 1) {}
+    cr_assert(errno == EAGAIN);
+}
+
+/* A reader that has paused reads on while the process ends: the last lines wait for it, and with them
+ * the word on those that were dropped before. */
+Test(log, last_lines_wait_for_a_reader_that_has_paused, .init = start_text)
+{
+    struct itimerval soon = {.it_value.tv_usec = 100000};
+
+    take_all_room();
+    log_event_begin(&the_log, "lost");
+    log_event_end(&the_log);
+    log_flush(&the_log);
+    cr_assert(metric_get(&metrics.log_dropped) == 1);
+    log_event_begin(&the_log, "last");
+    log_event_end(&the_log);
+    cr_assert(signal(SIGALRM, drain_pipe) != SIG_ERR && setitimer(ITIMER_REAL, &soon, NULL) == 0);
+    log_finish(&the_log);
+    cr_assert(metric_get(&metrics.log_dropped) == 1, "the last line did not wait");
+    assert_next_write_begins("log-dropped");
+    assert_next_write_begins("last");
+}
+
+/* One that has gone, or that never reads on, holds the end up for a second at most. */
+Test(log, last_lines_do_not_wait_for_ever, .init = start_text)
+{
+    uint64_t start_ns = clock_monotonic_ns();
+
+    take_all_room();
+    log_event_begin(&the_log, "last");
+    log_event_end(&the_log);
+    log_finish(&the_log);
+    cr_assert(metric_get(&metrics.log_dropped) == 1);
+    cr_assert(clock_monotonic_ns() - start_ns >= NS_PER_S);
+    cr_assert(signal(SIGPIPE, SIG_IGN) != SIG_ERR && close(fds[0]) == 0);
+    log_event_begin(&the_log, "last");
+    log_event_end(&the_log);
+    log_finish(&the_log);
+    cr_assert(metric_get(&metrics.log_dropped) == 2);
 }
