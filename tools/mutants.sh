@@ -9,7 +9,7 @@
 # A patch begins with a header, and is made with paths as in `diff -u a/src/x.c b/src/x.c`:
 #
 #   What: one sentence, the mistake
-#   Class: B01                        its class, see docs/TESTING.md
+#   Class: B01                        its class, see docs/CATALOGUE.md
 #   Suites: unit:flow/* sim           where to look first; SUITE or SUITE:FILTER, a Criterion pattern without spaces
 #   Short: yes                        optional: one of those that SHORT=1 runs, which have to be found by unit or sim
 #

@@ -37,7 +37,10 @@ enum reason connect_reason(int error)
     case ECONNREFUSED:
     case ECONNRESET:
     case ECONNABORTED:
-    case ENOENT: /* no unix socket of that name */
+    case ENOENT: /* no unix socket of that name, or no way to it */
+    case ENOTDIR:
+    case ELOOP:
+    case EPROTOTYPE: /* it is there, and no stream socket */
         return REASON_CONNECT_REFUSED;
     case ETIMEDOUT:
         return REASON_CONNECT_TIMEOUT;

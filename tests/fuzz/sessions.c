@@ -1,7 +1,7 @@
 /* Fuzzes whole sessions: the simulation of tests/sim, with its choices taken from the input.
  *
  * The simulation plays clients, servers and the network against the real loop, flows, sessions and
- * listeners; tests/sim/world.c has its rules, J1 to J5 and more. There a seed decides; here the
+ * listeners; tests/sim/judge.c has its rules, J1 to J8. There a seed decides; here the
  * input does, as long as it lasts, and libFuzzer keeps those inputs that reach new code. An input
  * that is used up goes on with the generator, so that every run comes to its end.
  *

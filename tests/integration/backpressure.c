@@ -1,6 +1,5 @@
 /* A reader that is slow, stops, or never begins: the sender feels it, memory stays bounded, nobody
- * spins, nothing else suffers, and when reading goes on no byte is missing. The catalogue's
- * section 3.3.
+ * spins, nothing else suffers, and when reading goes on no byte is missing.
  *
  * A wake-up that gets lost shows here as a transfer that stands still, which the peers' time-outs
  * turn into a failure. */

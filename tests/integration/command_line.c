@@ -404,7 +404,7 @@ Test(command_line, prints_the_effective_configuration)
 
 /* RL-08: -t and -T bind nothing: they succeed although the port is taken, and make no socket
  * file. */
-Test(command_line, check_opens_no_socket)
+Test(command_line, check_listens_on_nothing)
 {
     static const char *const actions[] = {"-t", "-T"};
     char output[TEXT_BYTES];

@@ -1,6 +1,6 @@
 /* Every byte arrives, once, in order, and then the end: through real sockets and the real binary, in
  * each splice mode, over each kind of address, in each pattern of traffic that is known to have broken
- * a proxy. The catalogue's section 3.1; its size matrix has a file of its own, size_matrix.c.
+ * a proxy. The size matrix has a file of its own, size_matrix.c.
  *
  * Splice and copy are held to the same expected records, so they are equal to each other. */
 #include "support/ends.h"

@@ -1,6 +1,6 @@
 /* Servers that can't be reached, in the ways in which a network can refuse: silence, no route, an
  * ICMP message, a reset. The next server gets its turn, the record says why, and a thousand clients
- * at once cost no descriptor. The catalogue's section 3.4; what needs no network of its own is in
+ * at once cost no descriptor. What needs no network of its own is in
  * tests/integration/connect.c.
  *
  * Each test has a network namespace to itself, so its routes, rules and ports disturb nobody. */

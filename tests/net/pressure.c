@@ -1,7 +1,7 @@
 /* Masses of connections under pressure: a thousand readers that never read, a reader that takes a
  * few bytes at a time through a window that is closed most of the time, a thousand small questions
  * beside one large transfer. Memory stays bounded, nobody spins, nobody is cut who makes progress,
- * nobody starves. The catalogue's section 3.3; smaller forms of these are in
+ * nobody starves. Smaller forms of these are in
  * tests/integration/backpressure.c.
  *
  * A namespace of the test's own bounds the kernel's buffers, which else would take gigabytes, and

@@ -23,8 +23,15 @@ static struct traced real;
 static uint64_t number_from(const char *name, uint64_t fallback)
 {
     const char *text = getenv(name);
+    char *end;
+    uint64_t number;
 
-    return text != NULL && text[0] != '\0' ? strtoull(text, NULL, 10) : fallback;
+    if (text == NULL || text[0] == '\0') {
+        return fallback;
+    }
+    number = strtoull(text, &end, 10);
+    cr_assert(*end == '\0' && number > 0, "%s=%s is no number above 0", name, text);
+    return number;
 }
 
 static bool agree(const char *trace)
@@ -132,7 +139,7 @@ static void compare(uint64_t seed)
 ParameterizedTest(int *part, model, behaves_like_the_kernel_for_generated_traces)
 {
     uint64_t only = number_from("TRACE", 0);
-    uint64_t traces = number_from("TRACES", TRACES_DEFAULT) / PARTS;
+    uint64_t traces = (number_from("TRACES", TRACES_DEFAULT) + PARTS - 1) / PARTS;
     uint64_t first = 1 + (uint64_t)*part * traces;
 
     if (only != 0) {
@@ -143,7 +150,7 @@ ParameterizedTest(int *part, model, behaves_like_the_kernel_for_generated_traces
         }
         trace_generate(only, trace, sizeof(trace));
         (void)agree(trace);
-        cr_log_warn("trace %" PRIu64 ": %s\n%s", only, trace, side_by_side());
+        (void)fprintf(stderr, "trace %" PRIu64 ": %s\n%s\n", only, trace, side_by_side());
         compare(only);
         return;
     }

@@ -20,8 +20,15 @@ enum { PARTS = 10, SEEDS_DEFAULT = 10000 };
 static uint64_t number_from(const char *name, uint64_t fallback)
 {
     const char *text = getenv(name);
+    char *end;
+    uint64_t number;
 
-    return text != NULL && text[0] != '\0' ? strtoull(text, NULL, 10) : fallback;
+    if (text == NULL || text[0] == '\0') {
+        return fallback;
+    }
+    number = strtoull(text, &end, 10);
+    cr_assert(*end == '\0' && number > 0, "%s=%s is no number above 0", name, text);
+    return number;
 }
 
 static void run_seed(uint64_t seed)
@@ -51,7 +58,7 @@ ParameterizedTest(int *part, simulation, keeps_every_promise_for_every_seed)
         REASON_IDLE_TIMEOUT,    REASON_FIN_TIMEOUT,         REASON_PEER_TIMEOUT,
         REASON_DRAIN,
     };
-    uint64_t seeds = number_from("SEEDS", SEEDS_DEFAULT) / PARTS;
+    uint64_t seeds = (number_from("SEEDS", SEEDS_DEFAULT) + PARTS - 1) / PARTS;
     uint64_t first = 1 + (uint64_t)*part * seeds;
     uint64_t only = number_from("SEED", 0);
 

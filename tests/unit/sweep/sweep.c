@@ -13,7 +13,7 @@
  *
  * One test for some calls each, so that two run at once. To play one run again:
  *
- *     SWEEP='bulk-copy recv ECONNRESET 17' make test-unit        scenario, call, outcome, N
+ *     SWEEP='bulk-copy recv ECONNRESET 3' make test-unit        scenario, call, outcome, N
  *
  * An EAGAIN that is not true is legal only when its edge comes again (edge-triggered epoll): it
  * does, through the seam, after none, one or two turns. */
@@ -348,6 +348,21 @@ static bool is_legal(const struct scenario *scenario, const struct outcome *outc
     return !has_unix || outcome->value != EPIPE || outcome->manner != FAILS;
 }
 
+/* A slip in SWEEP= must not look like a mistake that is gone. */
+static void expect_wanted_ones(void)
+{
+    size_t wanted = 0;
+    uint32_t nth;
+
+    for (size_t i = 0; i < outcomes_len * scenarios_len; i++) {
+        const struct scenario *scenario = &scenarios[i % scenarios_len];
+        const struct outcome *outcome = &outcomes[i / scenarios_len];
+
+        wanted += is_legal(scenario, outcome) && is_wanted(scenario, outcome, &nth);
+    }
+    cr_assert(wanted > 0, "SWEEP='%s' names no scenario, call and outcome", getenv("SWEEP"));
+}
+
 static void sweep_scenario(const struct scenario *scenario, const struct outcome *outcome)
 {
     uint32_t only_nth;
@@ -356,7 +371,7 @@ static void sweep_scenario(const struct scenario *scenario, const struct outcome
         return;
     }
     if (only_nth > 0) {
-        (void)play(scenario, outcome, only_nth);
+        cr_assert(play(scenario, outcome, only_nth), "there is no such call number %u", only_nth);
         return;
     }
     for (uint32_t nth = 1; play(scenario, outcome, nth); nth++) {
@@ -506,6 +521,7 @@ static void sweep(const struct part *part)
     size_t faults = 0;
 
     (void)signal(SIGABRT, on_abort);
+    expect_wanted_ones();
     for (size_t i = 0; i < outcomes_len * scenarios_len; i++) {
         if (is_part(part, &outcomes[i / scenarios_len])) {
             sweep_scenario(&scenarios[i % scenarios_len], &outcomes[i / scenarios_len]);
