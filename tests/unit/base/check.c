@@ -3,9 +3,11 @@
 #include "base/check.h"
 
 #include <criterion/criterion.h>
+#include <criterion/redirect.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -193,4 +195,19 @@ Test(check, debug_variant_fails_in_debug_builds_only)
     cr_assert(WIFEXITED(outcome.status));
     cr_assert(evaluations == 0);
 #endif
+}
+
+Test(check, need_memory_gives_back_what_it_was_given)
+{
+    int something;
+
+    cr_assert(need_memory(&something) == &something);
+}
+
+/* No CHECK: a want of memory is no bug. The process says so and ends with status 1. */
+Test(check, need_memory_ends_the_process_without_memory, .init = cr_redirect_stderr,
+     .exit_code = EXIT_FAILURE)
+{
+    (void)need_memory(NULL);
+    cr_assert_fail("it went on");
 }
