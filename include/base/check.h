@@ -6,6 +6,8 @@
 #ifndef BASE_CHECK_H
 #define BASE_CHECK_H
 
+#include <stddef.h>
+
 /** Always compiled in: cheap conditions whose breach would lose or invent bytes. */
 #define CHECK(condition)                                                                           \
     ((condition) ? (void)0 : check_failed(#condition, __FILE__, __LINE__, __func__))
@@ -20,6 +22,9 @@
 /** For allocations before anything is served or opened: returns `memory`; if that is NULL, says so on
  *  stderr and ends the process with status 1. */
 void *need_memory(void *memory);
+
+/** The same for an array of `len` elements that is to have one more: returns where it is now. */
+void *need_room(void *array, size_t len, size_t element_bytes);
 
 /** Writes the failed condition and its place to stderr, then aborts. */
 _Noreturn void check_failed(const char *condition, const char *file, int line,

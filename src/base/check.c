@@ -20,6 +20,11 @@ void *need_memory(void *memory)
     return memory;
 }
 
+void *need_room(void *array, size_t len, size_t element_bytes)
+{
+    return need_memory(reallocarray(array, len + 1, element_bytes));
+}
+
 void check_failed(const char *condition, const char *file, int line, const char *function)
 {
     char text[512];

@@ -41,12 +41,6 @@ void config_fini(struct config *config)
     memset(config, 0, sizeof(*config));
 }
 
-/* Room for one more element of an array of `len`. */
-static void *grow(void *array, size_t len, size_t element_bytes)
-{
-    return need_memory(reallocarray(array, len + 1, element_bytes));
-}
-
 static char *copy(const char *text)
 {
     return need_memory(strdup(text));
@@ -54,7 +48,7 @@ static char *copy(const char *text)
 
 size_t config_add_pool(struct config *config, const char *name)
 {
-    config->pools = grow(config->pools, config->pools_len, sizeof(*config->pools));
+    config->pools = need_room(config->pools, config->pools_len, sizeof(*config->pools));
     config->pools[config->pools_len] = (struct config_pool){.name = copy(name)};
     return config->pools_len++;
 }
@@ -66,7 +60,7 @@ void config_add_server(struct config *config, size_t pool_index, const char *tex
     struct config_server *server;
 
     CHECK(pool_index < config->pools_len);
-    pool->servers = grow(pool->servers, pool->servers_len, sizeof(*pool->servers));
+    pool->servers = need_room(pool->servers, pool->servers_len, sizeof(*pool->servers));
     server = &pool->servers[pool->servers_len++];
     server->text = copy(text);
     server->target = *target;
@@ -76,7 +70,8 @@ void config_add_listener(struct config *config, const char *name, const struct e
                          size_t pool)
 {
     CHECK(pool < config->pools_len);
-    config->listeners = grow(config->listeners, config->listeners_len, sizeof(*config->listeners));
+    config->listeners =
+        need_room(config->listeners, config->listeners_len, sizeof(*config->listeners));
     config->listeners[config->listeners_len++] =
         (struct config_listener){.name = copy(name), .bind = *bind, .pool = pool};
 }

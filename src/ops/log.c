@@ -71,31 +71,29 @@ static bool report_dropped(struct log *log)
     return true;
 }
 
-void log_flush(struct log *log)
+static void empty_batch(struct log *log)
 {
-    bool has_room = report_dropped(log);
-
-    if (log->batch_len == 0) {
-        return;
-    }
-    if (!has_room || !write_all(log->fd, log->batch, log->batch_len)) {
-        drop(log, log->batch_lines);
-    }
     log->batch_len = 0;
     log->batch_lines = 0;
 }
 
-/* True when nothing waits any more; false when there was no room. A pipe without a reader takes nothing
- * and will not: what waits is given up. */
+/* True when nothing waits any more; else errno says why not. */
 static bool write_pending(struct log *log)
 {
-    if (report_dropped(log) &&
-        (log->batch_len == 0 || write_all(log->fd, log->batch, log->batch_len))) {
-        log->batch_len = 0;
-        log->batch_lines = 0;
-        return true;
+    if (!report_dropped(log) ||
+        (log->batch_len > 0 && !write_all(log->fd, log->batch, log->batch_len))) {
+        return false;
     }
-    return errno != EAGAIN;
+    empty_batch(log);
+    return true;
+}
+
+void log_flush(struct log *log)
+{
+    if (!write_pending(log)) {
+        drop(log, log->batch_lines);
+        empty_batch(log);
+    }
 }
 
 void log_finish(struct log *log)
@@ -104,7 +102,8 @@ void log_finish(struct log *log)
     uint64_t deadline_ns = clock_monotonic_ns() + FINISH_PATIENCE_NS;
     uint64_t now_ns = clock_monotonic_ns();
 
-    while (!write_pending(log) && now_ns < deadline_ns) {
+    /* A pipe without a reader says EPIPE: there it is in vain to wait. */
+    while (!write_pending(log) && errno == EAGAIN && now_ns < deadline_ns) {
         /* Interrupted or not: the next write finds out. */
         (void)poll(&room, 1, (int)((deadline_ns - now_ns) / NS_PER_MS) + 1);
         now_ns = clock_monotonic_ns();

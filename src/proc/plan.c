@@ -24,11 +24,6 @@ static int worse(int status, int other)
     return status > other ? status : other;
 }
 
-static void *grow(void *array, size_t len, size_t element_bytes)
-{
-    return need_memory(reallocarray(array, len + 1, element_bytes));
-}
-
 /* --- looking up names --- */
 
 /* The addresses of an endpoint that names one: `ret_status` is an exit status when there is
@@ -64,7 +59,7 @@ static int make_pool(const struct config_pool *from, struct plan_pool *pool, FIL
         int count = look_up(&server->target, server->text, addrs, errors, &status);
 
         for (int k = 0; k < count; k++) {
-            pool->targets = grow(pool->targets, pool->targets_len, sizeof(*pool->targets));
+            pool->targets = need_room(pool->targets, pool->targets_len, sizeof(*pool->targets));
             pool->targets[pool->targets_len++] =
                 (struct target){.addr = addrs[k], .name = server->text};
         }
@@ -75,7 +70,7 @@ static int make_pool(const struct config_pool *from, struct plan_pool *pool, FIL
 static void add_listener(struct plan *plan, const struct config_listener *from,
                          const struct addr *addr)
 {
-    plan->listeners = grow(plan->listeners, plan->listeners_len, sizeof(*plan->listeners));
+    plan->listeners = need_room(plan->listeners, plan->listeners_len, sizeof(*plan->listeners));
     plan->listeners[plan->listeners_len++] =
         (struct plan_listener){.name = from->name, .pool = from->pool, .addr = *addr};
 }

@@ -6,6 +6,7 @@
  *   make sim TRACES=100000         a long run
  */
 #include "sim/kernel.h"
+#include "sim/number.h"
 #include "sim/trace.h"
 
 #include <criterion/criterion.h>
@@ -19,20 +20,6 @@ enum { PARTS = 2, TRACES_DEFAULT = 2000 };
 
 static struct traced model;
 static struct traced real;
-
-static uint64_t number_from(const char *name, uint64_t fallback)
-{
-    const char *text = getenv(name);
-    char *end;
-    uint64_t number;
-
-    if (text == NULL || text[0] == '\0') {
-        return fallback;
-    }
-    number = strtoull(text, &end, 10);
-    cr_assert(*end == '\0' && number > 0, "%s=%s is no number above 0", name, text);
-    return number;
-}
 
 static bool agree(const char *trace)
 {

@@ -7,6 +7,7 @@
 #include "base/macros.h"
 #include "base/reason.h"
 #include "sim/kernel.h"
+#include "sim/number.h"
 #include "sim/world.h"
 
 #include <criterion/criterion.h>
@@ -16,20 +17,6 @@
 #include <stdlib.h>
 
 enum { PARTS = 10, SEEDS_DEFAULT = 10000 };
-
-static uint64_t number_from(const char *name, uint64_t fallback)
-{
-    const char *text = getenv(name);
-    char *end;
-    uint64_t number;
-
-    if (text == NULL || text[0] == '\0') {
-        return fallback;
-    }
-    number = strtoull(text, &end, 10);
-    cr_assert(*end == '\0' && number > 0, "%s=%s is no number above 0", name, text);
-    return number;
-}
 
 static void run_seed(uint64_t seed)
 {

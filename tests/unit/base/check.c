@@ -204,6 +204,20 @@ Test(check, need_memory_gives_back_what_it_was_given)
     cr_assert(need_memory(&something) == &something);
 }
 
+Test(check, need_room_keeps_what_the_array_holds)
+{
+    int *numbers = NULL;
+
+    for (int i = 0; i < 100; i++) {
+        numbers = need_room(numbers, (size_t)i, sizeof(*numbers));
+        numbers[i] = i;
+    }
+    for (int i = 0; i < 100; i++) {
+        cr_assert(numbers[i] == i);
+    }
+    free(numbers);
+}
+
 /* No CHECK: a want of memory is no bug. The process says so and ends with status 1. */
 Test(check, need_memory_ends_the_process_without_memory, .init = cr_redirect_stderr,
      .exit_code = EXIT_FAILURE)
