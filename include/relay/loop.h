@@ -29,13 +29,15 @@ enum io_ready {
     IO_READABLE = 1, /* a read may yield bytes, the end or an error */
     IO_WRITABLE = 2, /* a write may be taken */
     IO_ERROR = 4,    /* an error is pending at the socket (SO_ERROR) */
-    IO_URGENT = 8    /* an urgent byte is or was in the stream: splice would stop before it */
+    IO_URGENT = 8,   /* an urgent byte is or was in the stream: reading may stop before it */
+    IO_ENDING = 16   /* the peer's end or an error was told, once: reading must go on to it */
 };
 
 /** A descriptor in the loop; embedded in its owner. */
 struct io {
     int fd;            /* owned by whoever embeds the io; -1: none */
     uint8_t ready;     /* set of enum io_ready */
+    bool is_tcp;       /* set by the owner: a short read can prove that nothing is left */
     uint16_t error;    /* the first errno this descriptor met, 0 while it is sound */
     struct task *task; /* borrowed: runs when something was recorded */
 };

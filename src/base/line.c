@@ -10,12 +10,10 @@
 #include "base/line.h"
 
 #include "base/check.h"
+#include "base/digits.h"
 #include "base/macros.h"
 
 #include <assert.h>
-#include <inttypes.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -41,17 +39,18 @@ static void append_text(struct line *line, const char *text)
     append(line, text, strlen(text));
 }
 
-PRINTF_LIKE(2, 3) static void append_format(struct line *line, const char *format, ...)
+static void append_number(struct line *line, uint64_t value)
 {
-    char text[64];
-    va_list values;
-    int len;
+    char text[DIGITS_MAX];
 
-    va_start(values, format);
-    len = vsnprintf(text, sizeof(text), format, values);
-    va_end(values);
-    CHECK(len >= 0 && len < (int)sizeof(text));
-    append(line, text, (size_t)len);
+    append(line, text, (size_t)(digits_decimal(text, value) - text));
+}
+
+static void append_padded(struct line *line, uint64_t value, size_t count)
+{
+    char text[DIGITS_MAX];
+
+    append(line, text, (size_t)(digits_padded(text, value, count) - text));
 }
 
 static bool is_plain(const char *value)
@@ -89,7 +88,10 @@ static void append_escaped(struct line *line, unsigned char byte)
         return;
     default:
         if (byte < ' ' || byte > '~') {
-            append_format(line, line->format == LINE_JSON ? "\\u%04x" : "\\x%02x", byte);
+            char text[2];
+
+            append_text(line, line->format == LINE_JSON ? "\\u00" : "\\x");
+            append(line, text, (size_t)(digits_hexadecimal(text, byte, 2) - text));
         } else {
             append(line, (const char *)&byte, 1);
         }
@@ -126,23 +128,33 @@ static void drop_partial(struct line *line, size_t len_before)
     }
 }
 
+/* 2026-11-22T17:00:00.000000Z */
+static void append_stamp(struct line *line, const struct tm *utc, unsigned micros)
+{
+    char text[] = "0000-00-00T00:00:00.000000Z";
+
+    (void)digits_padded(text, (uint64_t)utc->tm_year + 1900, 4);
+    (void)digits_padded(text + 5, (uint64_t)utc->tm_mon + 1, 2);
+    (void)digits_padded(text + 8, (uint64_t)utc->tm_mday, 2);
+    (void)digits_padded(text + 11, (uint64_t)utc->tm_hour, 2);
+    (void)digits_padded(text + 14, (uint64_t)utc->tm_min, 2);
+    (void)digits_padded(text + 17, (uint64_t)utc->tm_sec, 2);
+    (void)digits_padded(text + 20, micros, 6);
+    append(line, text, sizeof(text) - 1);
+}
+
 void line_begin(struct line *line, enum line_format format, uint64_t realtime_ns, const char *event)
 {
     time_t seconds = (time_t)(realtime_ns / NS_PER_S);
     unsigned micros = (unsigned)(realtime_ns % NS_PER_S / NS_PER_US);
-    char stamp[64];
     struct tm utc;
-    size_t len;
 
     line->format = format;
     line->len = 0;
     line->truncated = false;
     CHECK(gmtime_r(&seconds, &utc) != NULL);
-    len = strftime(stamp, sizeof(stamp), "%Y-%m-%dT%H:%M:%S", &utc);
-    CHECK(len > 0);
     append_text(line, format == LINE_JSON ? "{\"ts\":\"" : "");
-    append(line, stamp, len);
-    append_format(line, ".%06uZ", micros);
+    append_stamp(line, &utc, micros);
     append_text(line, format == LINE_JSON ? "\",\"event\":\"" : " ");
     append_text(line, event);
     append_text(line, format == LINE_JSON ? "\"" : "");
@@ -171,7 +183,7 @@ void line_u64(struct line *line, const char *key, uint64_t value)
     size_t len_before = line->len;
 
     append_key(line, key);
-    append_format(line, "%" PRIu64, value);
+    append_number(line, value);
     drop_partial(line, len_before);
 }
 
@@ -180,8 +192,9 @@ void line_seconds(struct line *line, const char *key, uint64_t duration_ns)
     size_t len_before = line->len;
 
     append_key(line, key);
-    append_format(line, "%" PRIu64 ".%06" PRIu64, duration_ns / NS_PER_S,
-                  duration_ns % NS_PER_S / NS_PER_US);
+    append_number(line, duration_ns / NS_PER_S);
+    append_text(line, ".");
+    append_padded(line, duration_ns % NS_PER_S / NS_PER_US, 6);
     drop_partial(line, len_before);
 }
 

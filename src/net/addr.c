@@ -10,6 +10,7 @@
 #include "net/addr.h"
 
 #include "base/check.h"
+#include "base/digits.h"
 
 #include <arpa/inet.h>
 #include <assert.h>
@@ -262,14 +263,22 @@ static void format_v6(const struct addr_compact *compact, char text[ADDR_TEXT_BY
     (void)snprintf(text, ADDR_TEXT_BYTES, "[%s%s]:%u", host, scope, compact->port);
 }
 
+static void format_v4(const struct addr_compact *compact, char text[ADDR_TEXT_BYTES])
+{
+    uint32_t host = ntohl(compact->u.v4.s_addr);
+
+    for (int shift = 24; shift >= 0; shift -= 8) {
+        text = digits_decimal(text, host >> shift & 0xff);
+        *text++ = shift > 0 ? '.' : ':';
+    }
+    *digits_decimal(text, compact->port) = '\0';
+}
+
 void addr_compact_format(const struct addr_compact *compact, char text[ADDR_TEXT_BYTES])
 {
-    char host[INET_ADDRSTRLEN];
-
     switch (compact->family) {
     case AF_INET:
-        CHECK(inet_ntop(AF_INET, &compact->u.v4, host, sizeof(host)) != NULL);
-        (void)snprintf(text, ADDR_TEXT_BYTES, "%s:%u", host, compact->port);
+        format_v4(compact, text);
         return;
     case AF_INET6:
         format_v6(compact, text);

@@ -12,12 +12,11 @@
 #include "ops/log.h"
 
 #include "base/clock.h"
+#include "base/digits.h"
 #include "base/macros.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <poll.h>
-#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -57,9 +56,6 @@ static bool report_dropped(struct log *log)
 {
     struct line line;
 
-    if (log->dropped == 0) {
-        return true;
-    }
     line_begin(&line, log->format, clock_realtime_ns(), "log-dropped");
     line_u64(&line, "pid", (uint64_t)getpid());
     line_u64(&line, "lines", log->dropped);
@@ -80,7 +76,7 @@ static void empty_batch(struct log *log)
 /* True when nothing waits any more; else errno says why not. */
 static bool write_pending(struct log *log)
 {
-    if (!report_dropped(log) ||
+    if ((log->dropped > 0 && !report_dropped(log)) ||
         (log->batch_len > 0 && !write_all(log->fd, log->batch, log->batch_len))) {
         return false;
     }
@@ -148,7 +144,7 @@ static void add_parties(struct line *line, const struct record *record)
 {
     char text[ADDR_TEXT_BYTES];
 
-    (void)snprintf(text, sizeof(text), "%016" PRIx64, record->id);
+    *digits_hexadecimal(text, record->id, 16) = '\0';
     line_string(line, "id", text);
     line_string(line, "listener", record->listener);
     add_addr(line, "client", &record->client);

@@ -161,6 +161,7 @@ static int attempt(struct session *session)
         sys_close(fd);
         return result;
     }
+    session->server.is_tcp = !is_unix(session);
     wait_until(session, session->deadline_ns);
     if (connected < 0) {
         return CONNECT_WAITS;

@@ -137,6 +137,15 @@ static void source_is_empty(struct flow *flow, struct io *source)
     flow->fill_run_bytes = 0;
 }
 
+/* A TCP socket that gave less than was asked for has no more, unless its end, an error or an urgent
+ * mark was told: those make recv(2) stop early too. Whatever comes after the call wakes epoll
+ * (epoll(7), question 9). On unix sockets descriptors in the stream end a read, so there only EAGAIN
+ * counts. One system call in three of a small message. */
+static bool short_read_proves_empty(const struct io *source)
+{
+    return source->is_tcp && (source->ready & (IO_ENDING | IO_URGENT)) == 0;
+}
+
 /* recv(2) said 0. After the other direction took an error from the socket that is no FIN; except
  * EPIPE, which the kernel stores for a reset that came after FIN. */
 static bool is_true_fin(const struct io *source)
@@ -183,6 +192,9 @@ static enum move fill_by_copy(struct flow *flow, struct io *source, struct flow_
     flow->buffer_start = 0;
     flow->buffer_end = (uint32_t)len;
     took(flow, (size_t)len);
+    if (len < FLOW_BUFFER_BYTES && short_read_proves_empty(source)) {
+        source_is_empty(flow, source);
+    }
     return MOVED_SOME;
 }
 

@@ -86,7 +86,7 @@ void io_set_error(struct io *io, int error)
     CHECK(error > 0);
     if (io->error == 0 || io->error == EPIPE) {
         io->error = (uint16_t)error;
-        io->ready |= IO_READABLE;
+        io->ready |= IO_READABLE | IO_ENDING;
     }
 }
 
@@ -149,6 +149,9 @@ static uint8_t ready_bits(uint32_t events)
     }
     if ((events & EPOLLPRI) != 0) {
         ready |= IO_URGENT;
+    }
+    if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) {
+        ready |= IO_ENDING;
     }
     return (uint8_t)ready;
 }

@@ -545,6 +545,7 @@ void session_start(struct relay *relay, const struct listener *listener, int cli
     io_init(&session->server, &session->task);
     flow_init(&session->up);
     flow_init(&session->down);
+    session->client.is_tcp = client_addr->family != AF_UNIX;
     session->relay = relay;
     session->listener = listener;
     session->id = relay->next_id++;

@@ -41,7 +41,7 @@ const char *const state_names[STATES] = {
     {call, "1 byte", SHORTENS, 1, 1, FLOWS, NONE, source},                                         \
         {call, "a segment", SHORTENS, 1448, 1, FLOWS, NONE, source},                               \
     {                                                                                              \
-        call, "1 byte from then on", SHORTENS, 1, 40, FLOWS, NONE, source                          \
+        call, "1 byte from then on", SHORTENS, 1, 15, FLOWS, NONE, source                          \
     }
 #define EMPTY(call, unseen, source)                                                                \
     {                                                                                              \

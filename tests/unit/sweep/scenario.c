@@ -22,7 +22,7 @@
 #include <unistd.h>
 
 enum {
-    STUCK_TURNS = 12, /* without a byte, more than any retry takes: stuck */
+    STUCK_TURNS = 20, /* without a byte, more than any retry or run of short reads takes: stuck */
     LAST_TURNS = 4,   /* for edges that are still owed */
     PLAY_MS = 8000,   /* and then something hangs */
     FORGET_NOTES = 1 << 16,

@@ -32,7 +32,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { N_MAX = 2000, OUTCOMES_MAX = 256, SPURIOUS_MAX = 32, PLACE_BYTES = 160 };
+enum { N_MAX = 2000, OUTCOMES_MAX = 256, SPURIOUS_MAX = 32, PLACE_BYTES = 160, LIES_MAX = 16 };
 
 /* Reached, by row and state; only those of the calls that this test sweeps. */
 static uint32_t reached[OUTCOMES_MAX][STATES];
@@ -45,14 +45,14 @@ static struct {
     bool hooked;     /* the outcome is one of those that a hook gives, and it ran */
     unsigned states; /* in which the outcome was given */
     uint64_t id;     /* of the session that met it, 0: none */
-    /* A lie that is to be made good. */
-    struct {
+    /* Lies that are to be made good, one for each descriptor. */
+    struct lie {
         bool is_due;
-        int turns;
+        int turns; /* until the edge */
         int fd;
-        uint64_t id;
+        uint64_t id; /* 0: the listener's */
         uint32_t events;
-    } lie;
+    } lies[LIES_MAX];
 } run;
 
 static char place[PLACE_BYTES]; /* what is being played, for a message when it fails */
@@ -155,21 +155,27 @@ static void count(enum state state)
     reached[run.outcome - outcomes][state]++;
 }
 
-/* EAGAIN was a lie: which edge is owed? None by a splice into a pipe that holds bytes, because
- * it may be the pipe that is full; none by a connect, which has a timer. */
+/* EAGAIN was a lie, or a short read of TCP, which says the same: which edge is owed? None by a splice
+ * into a pipe that holds bytes, because it may be the pipe that is full; none by a connect, which
+ * has a timer. */
 static void owe_edge(const struct session *session, enum call call, int fd)
 {
     const struct flow *flow = session != NULL ? flow_of(session, call, fd) : NULL;
     bool writes = call == CALL_SEND || call == CALL_SPLICE_OUT;
+    struct lie *lie = run.lies;
 
     if (call == CALL_SPLICE_IN && flow->pipe_bytes > 0) {
         return;
     }
-    run.lie.is_due = true;
-    run.lie.turns = (int)(run.nth % 3);
-    run.lie.fd = fd;
-    run.lie.id = session != NULL ? session->id : 0;
-    run.lie.events = writes ? EPOLLOUT : EPOLLIN;
+    while (lie->is_due && lie->fd != fd) {
+        lie++;
+        cr_assert(lie < run.lies + LIES_MAX);
+    }
+    lie->is_due = true;
+    lie->turns = run.outcome->manner == LIES ? (int)(run.nth % 3) : 0;
+    lie->fd = fd;
+    lie->id = session != NULL ? session->id : 0;
+    lie->events = writes ? EPOLLOUT : EPOLLIN;
 }
 
 static void on_told(void *context, const struct call_note *note)
@@ -182,28 +188,44 @@ static void on_told(void *context, const struct call_note *note)
     }
     run.id = session != NULL ? session->id : 0;
     count(state_of(session, note->call, note->fd));
-    if (run.outcome->manner == LIES) {
+    if (run.outcome->manner == LIES ||
+        (run.outcome->manner == SHORTENS && note->call == CALL_RECV)) {
         owe_edge(session, note->call, note->fd);
     }
 }
 
-/* Makes a lie good, when its turn has come and its descriptor is still the same. */
+/* Whose edge it is, if its descriptor is still the same. */
+static struct io *owed_to(const struct lie *lie)
+{
+    struct session *session = session_with(lie->fd);
+
+    if (lie->id == 0 && sweep_world.listener.io.fd == lie->fd) {
+        return &sweep_world.listener.io;
+    }
+    if (session != NULL && session->id == lie->id) {
+        return session->client.fd == lie->fd ? &session->client : &session->server;
+    }
+    return NULL;
+}
+
+/* Makes lies good whose turn has come. */
 static void after_turn(void)
 {
-    struct epoll_event event = {.events = run.lie.events};
-    struct session *session = session_with(run.lie.fd);
+    struct epoll_event events[LIES_MAX];
+    int len = 0;
 
-    if (!run.lie.is_due || run.lie.turns-- > 0) {
-        return;
+    for (struct lie *lie = run.lies; lie < run.lies + LIES_MAX; lie++) {
+        if (lie->is_due && lie->turns-- == 0) {
+            struct io *io = owed_to(lie);
+
+            lie->is_due = false;
+            if (io != NULL) {
+                events[len++] = (struct epoll_event){.events = lie->events, .data.ptr = io};
+            }
+        }
     }
-    run.lie.is_due = false;
-    if (run.lie.id == 0 && sweep_world.listener.io.fd == run.lie.fd) {
-        event.data.ptr = &sweep_world.listener.io;
-    } else if (session != NULL && session->id == run.lie.id) {
-        event.data.ptr = session->client.fd == run.lie.fd ? &session->client : &session->server;
-    }
-    if (event.data.ptr != NULL) {
-        fault_events(&event, 1);
+    if (len > 0) {
+        fault_events(events, len);
     }
 }
 
