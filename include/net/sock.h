@@ -27,6 +27,10 @@ MUST_CHECK int sock_listen_unix(const struct addr *addr);
 MUST_CHECK int sock_new(sa_family_t family, const struct sock_tuning *tuning,
                         const struct addr *source);
 
+/** Sets what tells that the peer of a TCP socket is gone, for one that was made without. It may be
+ *  connected, and may be set again. 0 or a negative errno. */
+MUST_CHECK int sock_watch_peer(int fd, const struct sock_tuning *tuning);
+
 /** The local address of a socket. After a TCP connect it may be the peer's: Linux lets a loopback
  *  connect to a port of the ephemeral range succeed against its own socket (simultaneous open,
  *  RFC 9293 3.5). */

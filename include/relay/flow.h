@@ -53,6 +53,8 @@ struct flow {
     bool splice_refused;     /* the kernel does not splice these sockets */
     bool pipe_blocked;       /* the pipe took nothing more; until a byte has left it */
     bool source_failed;      /* the source ended by an error, not by FIN */
+    bool is_last;            /* set by the owner before a step: the other direction is finished, so
+                              * the target is closed as soon as this one is, and that sends FIN */
 };
 
 /** Prepares an open, empty flow. */

@@ -10,6 +10,7 @@ struct listener {
     struct timer retry;    /* while paused by a shortage */
     struct io io;
     struct relay *relay;   /* borrowed */
+    struct addr local;     /* our end of what it accepts; len 0: the wildcard, each has its own */
     const char *name;      /* borrowed, as configured */
     const char *pool_name; /* borrowed, as configured */
     pick_fn *pick;

@@ -19,8 +19,10 @@ typedef void task_fn(struct task *task);
 /** Something that runs when its descriptors or its own wish ask for it; embedded in its owner. */
 struct task {
     /* private */
-    struct list_node node; /* in the run queue or in the list of the dead */
+    struct list_node node; /* in a run queue or in the list of the dead */
     task_fn *run;
+    /* set by the owner: it moves bulk, and gives way to those that do not */
+    bool is_bulk;
 };
 
 /** What is known of a descriptor since the kernel last told. Bits are set by the loop, and cleared
@@ -60,6 +62,7 @@ struct loop {
     /* private */
     int epoll_fd;
     struct list_node run_queue;
+    struct list_node bulk_queue;
     struct list_node dead;
     struct epoll_event events[LOOP_EVENTS_MAX]; /* here, not on the stack: hardening zeroes that */
 };
@@ -89,7 +92,8 @@ MUST_CHECK int loop_add(struct loop *loop, struct io *io, int fd);
  *  (closing ours would leave it in place), and makes it stand for none. Returns the descriptor. */
 MUST_CHECK int loop_remove(struct loop *loop, struct io *io);
 
-/** Lets `task` run once more, in the next turn if it is running now. Never waits in between. */
+/** Lets `task` run once more, in a later turn if it is running now. The loop does not wait before it
+ *  has. */
 void loop_queue(struct loop *loop, struct task *task);
 
 /** Takes `task` out of the run queue and calls `release` with it after the turn, when no event and
@@ -97,7 +101,8 @@ void loop_queue(struct loop *loop, struct task *task);
 void loop_release(struct loop *loop, struct task *task, task_fn *release);
 
 /** One turn: waits for events (not if a task is queued; never longer than the next timer), records
- *  them, fires timers, runs the queued tasks once each. 0 or a negative errno of epoll_wait. */
+ *  them, runs the queued tasks once each, and of those that move bulk a few, fires timers. 0 or a
+ *  negative errno of epoll_wait. */
 MUST_CHECK int loop_turn(struct loop *loop);
 
 #endif

@@ -3,9 +3,7 @@
 #ifndef RELAY_SESSION_H
 #define RELAY_SESSION_H
 
-#include "relay/relay.h"
-
-struct listener;
+#include "relay/listener.h"
 
 /** Where a session is; session.c holds the table of transitions. */
 enum session_phase {
@@ -17,38 +15,39 @@ enum session_phase {
 };
 
 /** Plain data: every pointer can be rebuilt from names and descriptors, so that a session can be
- *  handed to another process. */
+ *  handed to another process. What traffic touches comes first, in four cache lines. */
 struct session {
     struct task task;
-    struct list_node live; /* in relay.live */
-    struct timer timer;    /* the one deadline: connect, idle, or the next look while ending */
     struct io client;
     struct io server;
     struct flow up;                  /* client to server */
     struct flow down;                /* server to client */
-    struct relay *relay;             /* borrowed */
-    const struct listener *listener; /* borrowed */
-    const struct target *target;     /* borrowed: the server in use or last tried */
+    const struct listener *listener; /* borrowed; its relay is ours */
+    uint64_t active_ns;              /* the last turn in which a byte or an end moved */
+    uint64_t first_byte_ns;          /* 0: not yet */
+    uint8_t phase;                   /* enum session_phase */
+    uint8_t reason;                  /* enum reason, once known */
+    uint8_t closed_by;               /* enum closed_by, the first sign of an end */
+    bool half_closed;                /* one flow is over: fin-timeout counts */
+    bool deliver_briefly; /* while ending: the deadline is fixed, progress does not extend it */
+    bool has_end;         /* closed_by is known */
+    bool is_watched;      /* keepalive and user timeout are set on the server's leg */
+    struct timer timer;   /* the one deadline: connect, idle, or the next look while ending */
+    /* from here on: for its beginning and its end */
+    struct list_node live;       /* in relay.live */
+    const struct target *target; /* borrowed: the server in use or last tried */
     uint64_t id;
     uint64_t accepted_ns;
-    uint64_t connected_ns;  /* 0: not yet */
-    uint64_t first_byte_ns; /* 0: not yet */
-    uint64_t active_ns;     /* the last turn in which a byte or an end moved */
-    uint64_t deadline_ns;   /* connecting, ending: when patience is over; relaying, and a peer was
-                             * seen to acknowledge: when to look again */
+    uint64_t connected_ns; /* 0: not yet */
+    uint64_t deadline_ns;  /* connecting, ending: when patience is over; relaying, and a peer was
+                            * seen to acknowledge: when to look again */
     struct addr_compact client_addr;
     struct addr_compact server_local;
     struct tries tries;
     uint32_t unacked_bytes[2]; /* client's, server's: at the last look, to see progress */
     uint32_t wait_ms;          /* while ending, or at a full backlog: until the next look */
-    int connect_error;         /* errno of the last failed attempt */
-    uint8_t phase;             /* enum session_phase */
-    uint8_t reason;            /* enum reason, once known */
-    uint8_t closed_by;         /* enum closed_by, the first sign of an end */
-    bool half_closed;          /* one flow is over: fin-timeout counts */
-    bool deliver_briefly; /* while ending: the deadline is fixed, progress does not extend it */
-    bool has_end;         /* closed_by is known */
-    uint16_t end_error;   /* while ending: the errno behind the reason, 0: none */
+    uint16_t connect_error;    /* errno of the last failed attempt */
+    uint16_t end_error;        /* while ending: the errno behind the reason, 0: none */
 };
 
 /** Starts a session for the accepted `client_fd`. Owns the descriptor from here on, whatever

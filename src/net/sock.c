@@ -68,6 +68,16 @@ static int tune_keepalive(int fd, const struct sock_tuning *tuning)
     return result;
 }
 
+int sock_watch_peer(int fd, const struct sock_tuning *tuning)
+{
+    int result = tune_keepalive(fd, tuning);
+
+    if (result == 0 && tuning->user_timeout_ms != 0) {
+        result = set_int(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, (int)tuning->user_timeout_ms);
+    }
+    return result;
+}
+
 static int tune_tcp(int fd, const struct sock_tuning *tuning)
 {
     int result = set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
@@ -76,10 +86,7 @@ static int tune_tcp(int fd, const struct sock_tuning *tuning)
         result = set_int(fd, SOL_SOCKET, SO_OOBINLINE, 1);
     }
     if (result == 0) {
-        result = tune_keepalive(fd, tuning);
-    }
-    if (result == 0 && tuning->user_timeout_ms != 0) {
-        result = set_int(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, (int)tuning->user_timeout_ms);
+        result = sock_watch_peer(fd, tuning);
     }
     if (result == 0) {
         result = set_linger(fd, true);

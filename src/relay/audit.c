@@ -40,7 +40,7 @@ enum {
 
 static bool timer_is_near(const struct session *session)
 {
-    uint64_t latest_ns = session->relay->loop->now_ns + STARVED_WAIT_MS_MAX * NS_PER_MS;
+    uint64_t latest_ns = session->listener->relay->loop->now_ns + STARVED_WAIT_MS_MAX * NS_PER_MS;
 
     return timer_is_set(&session->timer) && timer_due_ns(&session->timer) <= latest_ns;
 }
@@ -60,7 +60,7 @@ static void audit_flows(const struct session *session)
 
 static bool has_idle_limit(const struct session *session)
 {
-    const struct relay_settings *settings = &session->relay->settings;
+    const struct relay_settings *settings = &session->listener->relay->settings;
 
     return (session->half_closed ? settings->fin_timeout_ns : settings->idle_timeout_ns) != 0;
 }

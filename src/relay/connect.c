@@ -5,8 +5,8 @@
  *
  * How an attempt ends (connect(2), and what Linux does beyond it):
  *   0 at once              unix sockets
- *   -EINPROGRESS           TCP; then one event. SO_ERROR decides: an event alone can't, since HUP
- *                          and OUT also come for failed attempts
+ *   -EINPROGRESS           TCP; then one event. OUT alone means connected; with an error or an end
+ *                          SO_ERROR decides, since HUP and OUT also come for failed attempts
  *   ECONNRESET, EPIPE      the server did accept, and has reset already, perhaps after an answer. A
  *                          failed attempt says ECONNREFUSED; this is a connection, and what came
  *                          with it is delivered
@@ -88,7 +88,7 @@ static int new_socket(struct relay *relay, sa_family_t family)
     if (fd >= 0) {
         sys_close(fd); /* makes room for the socket that fits */
     }
-    return sock_new(family, &relay->settings.tuning, relay->settings.source);
+    return relay_new_socket(relay, family);
 }
 
 static void drop_server(struct session *session)
@@ -101,7 +101,7 @@ static void drop_server(struct session *session)
 
 static void wait_until(struct session *session, uint64_t due_ns)
 {
-    timer_set(&session->relay->loop->timers, &session->timer, due_ns);
+    timer_set(&session->listener->relay->loop->timers, &session->timer, due_ns);
 }
 
 /* The wildcard as a target means the loopback address. */
@@ -136,8 +136,8 @@ static int check_local_address(struct session *session)
 static int attempt(struct session *session)
 {
     const struct addr *addr = &session->target->addr;
-    struct loop *loop = session->relay->loop;
-    int fd = new_socket(session->relay, addr->u.any.sa_family);
+    struct loop *loop = session->listener->relay->loop;
+    int fd = new_socket(session->listener->relay, addr->u.any.sa_family);
     int connected;
     int result;
 
@@ -183,13 +183,13 @@ enum connect_outcome connect_next(struct session *session)
         }
         session->target = target;
         session->wait_ms = BACKLOG_RETRY_MS;
-        session->deadline_ns =
-            session->relay->loop->now_ns + session->relay->settings.connect_timeout_ns;
+        session->deadline_ns = session->listener->relay->loop->now_ns +
+                               session->listener->relay->settings.connect_timeout_ns;
         result = attempt(session);
         if (result >= 0) {
             return (enum connect_outcome)result;
         }
-        session->connect_error = -result;
+        session->connect_error = (uint16_t)-result;
         drop_server(session);
     }
 }
@@ -197,9 +197,26 @@ enum connect_outcome connect_next(struct session *session)
 static enum connect_outcome attempt_failed(struct session *session, int error)
 {
     CHECK(error > 0);
-    session->connect_error = error;
+    session->connect_error = (uint16_t)error;
     drop_server(session);
     return connect_next(session);
+}
+
+/* How the attempt went that an event tells about: 0 when it is connected. */
+static int attempt_error(struct io *server)
+{
+    int error;
+
+    if ((server->ready & IO_ENDING) == 0) {
+        return 0;
+    }
+    error = sock_take_error(server->fd);
+    server->ready &= (uint8_t)~IO_ERROR;
+    if (error == ECONNRESET || error == EPIPE) {
+        io_set_error(server, error);
+        error = 0;
+    }
+    return error;
 }
 
 enum connect_outcome connect_on_event(struct session *session)
@@ -210,12 +227,7 @@ enum connect_outcome connect_on_event(struct session *session)
     if (server->fd < 0 || (server->ready & (IO_WRITABLE | IO_ERROR)) == 0) {
         return CONNECT_WAITS;
     }
-    error = sock_take_error(server->fd);
-    server->ready &= (uint8_t)~IO_ERROR;
-    if (error == ECONNRESET || error == EPIPE) {
-        io_set_error(server, error);
-        error = 0;
-    }
+    error = attempt_error(server);
     if (error == 0) {
         error = -check_local_address(session);
     }
@@ -226,7 +238,7 @@ enum connect_outcome connect_on_timer(struct session *session)
 {
     int result;
 
-    if (session->server.fd >= 0 || session->relay->loop->now_ns >= session->deadline_ns) {
+    if (session->server.fd >= 0 || session->listener->relay->loop->now_ns >= session->deadline_ns) {
         return attempt_failed(session, ETIMEDOUT);
     }
     result = attempt(session);

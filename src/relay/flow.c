@@ -381,7 +381,7 @@ static void finish_if_drained(struct flow *flow, struct io *target, struct flow_
         set_state(flow, FLOW_FAILED);
         return;
     }
-    result = sys_shutdown_write(target->fd);
+    result = flow->is_last ? 0 : sys_shutdown_write(target->fd);
     if (result < 0) {
         /* ENOTCONN says only that the connection is gone; SO_ERROR says why. */
         int error = sock_take_error(target->fd);

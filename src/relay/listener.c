@@ -92,7 +92,7 @@ static int reserve(struct relay *relay, sa_family_t family)
         relay->spare_fd = -1;
     }
     if (relay->spare_fd < 0) {
-        int fd = sock_new(family, &relay->settings.tuning, relay->settings.source);
+        int fd = relay_new_socket(relay, family);
 
         if (fd < 0) {
             /* A shortage concerns every client; anything else is this server's affair, and the
@@ -210,6 +210,9 @@ int listener_start(struct listener *listener, struct relay *relay, int fd)
     if (result < 0) {
         sys_close(fd);
         return result;
+    }
+    if (sock_local_address(fd, &listener->local) < 0 || addr_is_wildcard(&listener->local)) {
+        listener->local.len = 0;
     }
     list_push_back(&relay->listeners, &listener->node);
     return 0;

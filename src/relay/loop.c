@@ -21,7 +21,9 @@
  *     the open file; loop_remove() is for listening sockets, which the master keeps too.
  *  L2 When a batch is recorded, every io it names is alive: tasks die only while tasks or timers
  *     run, which is after all of the batch is recorded, and their memory is released after that.
- *  L3 A task runs at most once a turn, in the order in which it was queued: nobody starves.
+ *  L3 A task runs at most once a turn, in the order in which it was queued among its like. Those
+ *     that move bulk come last; at least one has its turn, and one more for every TASKS_PER_BULK
+ *     others, so that nobody starves.
  *  L4 With a task queued, or one to be released, the loop does not wait.
  *
  * EPOLLRDHUP and EPOLLHUP are taken as "readable" and "writable" only: the bytes before the end
@@ -38,6 +40,8 @@
 #include <errno.h>
 #include <limits.h>
 
+enum { TASKS_PER_BULK = 4 };
+
 int loop_init(struct loop *loop)
 {
     loop->audit = NULL;
@@ -45,6 +49,7 @@ int loop_init(struct loop *loop)
     loop->now_ns = clock_monotonic_ns();
     timer_wheel_init(&loop->timers, loop->now_ns);
     list_init(&loop->run_queue);
+    list_init(&loop->bulk_queue);
     list_init(&loop->dead);
     loop->epoll_fd = sys_epoll_create();
     return loop->epoll_fd < 0 ? loop->epoll_fd : 0;
@@ -74,6 +79,7 @@ void task_init(struct task *task, task_fn *run)
 {
     list_init(&task->node);
     task->run = run;
+    task->is_bulk = false;
 }
 
 void io_init(struct io *io, struct task *task)
@@ -123,7 +129,7 @@ int loop_remove(struct loop *loop, struct io *io)
 void loop_queue(struct loop *loop, struct task *task)
 {
     if (!list_is_linked(&task->node)) {
-        list_push_back(&loop->run_queue, &task->node);
+        list_push_back(task->is_bulk ? &loop->bulk_queue : &loop->run_queue, &task->node);
     }
 }
 
@@ -166,19 +172,37 @@ static void record(struct loop *loop, int count)
     }
 }
 
+static size_t run_all(struct list_node *batch)
+{
+    struct list_node *node;
+    size_t count = 0;
+
+    while ((node = list_pop_front(batch)) != NULL) {
+        struct task *task = CONTAINER_OF(node, struct task, node);
+
+        task->run(task);
+        count++;
+    }
+    return count;
+}
+
+/* Of the tasks that move bulk only a few have their turn before epoll is asked again: whoever has
+ * little to do waits for one of them and not for all, and those that wait find more to move at once.
+ * L3: the more others run, the more of these do. */
 static void run_queued(struct loop *loop)
 {
     struct list_node batch;
     struct list_node *node;
+    size_t quota;
 
     /* A task that queues itself again goes behind this batch: L3. */
     list_init(&batch);
     list_splice_back(&batch, &loop->run_queue);
-    while ((node = list_pop_front(&batch)) != NULL) {
-        struct task *task = CONTAINER_OF(node, struct task, node);
-
-        task->run(task);
+    quota = 1 + run_all(&batch) / TASKS_PER_BULK;
+    while (quota-- > 0 && (node = list_pop_front(&loop->bulk_queue)) != NULL) {
+        list_push_back(&batch, node);
     }
+    (void)run_all(&batch);
 }
 
 /* Milliseconds until the next timer, rounded up so that the loop does not spin through the last
@@ -188,7 +212,8 @@ static int wait_ms(const struct loop *loop)
 {
     uint64_t next_ns;
 
-    if (!list_is_empty(&loop->run_queue) || !list_is_empty(&loop->dead)) {
+    if (!list_is_empty(&loop->run_queue) || !list_is_empty(&loop->bulk_queue) ||
+        !list_is_empty(&loop->dead)) {
         return 0; /* L4 */
     }
     next_ns = timer_wheel_next_ns(&loop->timers);

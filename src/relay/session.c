@@ -31,6 +31,10 @@
  * idle-timeout, one with them when they made no progress for idle-timeout after a first look: at
  * most twice that.
  *
+ * What tells that a peer is gone, keepalive and user timeout, comes with the client's leg from its
+ * listener. For the server's leg it takes up to four setsockopt(2), so that waits until the
+ * connection has lasted for WATCH_AFTER_NS, which most never do.
+ *
  * Invariants: S1 a session ends through close_session() only, once, with one record. S2 nothing is
  * read from the client before the server is connected. S3 while RELAYING, a flow whose target has
  * an error is over. S4 the timer is set in every phase but CLOSED, unless all timeouts are off.
@@ -60,6 +64,10 @@ static_assert(sizeof(struct session) <= 512, "the memory promised per idle conne
 
 enum { NEVER_LOOKED = UINT32_MAX };
 
+/* When the server's leg is told to notice that its peer is gone: before that the connect timeout has
+ * just shown it to be there. */
+#define WATCH_AFTER_NS NS_PER_S
+
 /* How long ENDING waits for a peer when fin-timeout is off. */
 #define ENDING_ENDLESS_NS (365 * 24 * 3600 * NS_PER_S)
 enum { CLIENT, SERVER };
@@ -78,19 +86,19 @@ static void set_phase(struct session *session, enum session_phase phase)
 
 static void set_timer(struct session *session, uint64_t due_ns)
 {
-    timer_set(&session->relay->loop->timers, &session->timer, due_ns);
+    timer_set(&session->listener->relay->loop->timers, &session->timer, due_ns);
 }
 
 static uint64_t now_ns(const struct session *session)
 {
-    return session->relay->loop->now_ns;
+    return session->listener->relay->loop->now_ns;
 }
 
 /* --- the end --- */
 
 static void count_end(const struct session *session, const struct record *record)
 {
-    struct metrics *metrics = session->relay->metrics;
+    struct metrics *metrics = session->listener->relay->metrics;
 
     metric_add(&metrics->closed[record->reason], 1);
     metric_add(&metrics->bytes_up, record->bytes_up);
@@ -101,7 +109,7 @@ static void count_end(const struct session *session, const struct record *record
 static void free_session(struct task *task)
 {
     struct session *session = CONTAINER_OF(task, struct session, task);
-    struct relay *relay = session->relay;
+    struct relay *relay = session->listener->relay;
 
     slab_put(&relay->sessions, session);
     listeners_resume(relay);
@@ -122,7 +130,7 @@ static void close_io(struct io *io, bool clean)
 /* The only way out: S1. `error` is the errno behind the reason, 0 if there is none. */
 static void close_session(struct session *session, enum reason reason, int error)
 {
-    struct relay *relay = session->relay;
+    struct relay *relay = session->listener->relay;
     struct record record;
     bool clean = session->up.state == FLOW_FINISHED && session->down.state == FLOW_FINISHED;
 
@@ -146,7 +154,7 @@ static void close_session(struct session *session, enum reason reason, int error
 /* How long a peer may make no progress with what is being delivered to it. */
 static uint64_t ending_patience_ns(const struct session *session)
 {
-    uint64_t fin_timeout_ns = session->relay->settings.fin_timeout_ns;
+    uint64_t fin_timeout_ns = session->listener->relay->settings.fin_timeout_ns;
 
     return fin_timeout_ns != 0 ? fin_timeout_ns : ENDING_ENDLESS_NS;
 }
@@ -192,7 +200,7 @@ static void run_ending(struct session *session)
 
     step_both(session, &has_more, &starves);
     if (has_more) {
-        loop_queue(session->relay->loop, &session->task);
+        loop_queue(session->listener->relay->loop, &session->task);
         return;
     }
     if (everything_delivered(session) || now_ns(session) >= session->deadline_ns) {
@@ -219,7 +227,7 @@ static void begin_ending(struct session *session, enum reason reason, bool brief
         patience_ns = ENDING_BRIEF_MS * NS_PER_MS;
     }
     set_phase(session, SESSION_ENDING);
-    timer_cancel(&session->relay->loop->timers, &session->timer);
+    timer_cancel(&session->listener->relay->loop->timers, &session->timer);
     session->reason = (uint8_t)reason;
     session->end_error = (uint16_t)verdict_error(session); /* the other side may break, too */
     session->deliver_briefly = briefly;
@@ -302,7 +310,7 @@ static bool wants_step(const struct flow *flow, enum flow_outcome outcome, const
 
 static void step_both(struct session *session, bool *ret_has_more, bool *ret_starves)
 {
-    struct flow_supplies *supplies = &session->relay->supplies;
+    struct flow_supplies *supplies = &session->listener->relay->supplies;
     struct io *client = &session->client;
     struct io *server = &session->server;
     enum flow_outcome up;
@@ -310,7 +318,9 @@ static void step_both(struct session *session, bool *ret_has_more, bool *ret_sta
 
     notice_error(client);
     notice_error(server);
+    session->up.is_last = session->down.state == FLOW_FINISHED;
     up = flow_step(&session->up, client, server, supplies);
+    session->down.is_last = session->up.state == FLOW_FINISHED;
     down = flow_step(&session->down, server, client, supplies);
     settle_broken(client, session->client_addr.family, &session->up, &session->down, supplies);
     settle_broken(server, session->server_local.family, &session->down, &session->up, supplies);
@@ -363,7 +373,7 @@ static void both_over(struct session *session)
 /* When nothing has moved for this long, the session is over. 0: never. */
 static uint64_t idle_limit_ns(const struct session *session)
 {
-    const struct relay_settings *settings = &session->relay->settings;
+    const struct relay_settings *settings = &session->listener->relay->settings;
 
     return session->half_closed ? settings->fin_timeout_ns : settings->idle_timeout_ns;
 }
@@ -371,13 +381,27 @@ static uint64_t idle_limit_ns(const struct session *session)
 static void set_idle_timer(struct session *session)
 {
     uint64_t limit_ns = idle_limit_ns(session);
+    uint64_t due_ns = limit_ns != 0 ? session->active_ns + limit_ns : TIMER_NEVER;
 
     session->unacked_bytes[CLIENT] = NEVER_LOOKED;
     session->unacked_bytes[SERVER] = NEVER_LOOKED;
-    if (limit_ns != 0) {
-        set_timer(session, session->active_ns + limit_ns);
+    if (!session->is_watched) {
+        due_ns = min_u64(due_ns, now_ns(session) + WATCH_AFTER_NS);
+    }
+    if (due_ns != TIMER_NEVER) {
+        set_timer(session, due_ns);
     } else {
-        timer_cancel(&session->relay->loop->timers, &session->timer);
+        timer_cancel(&session->listener->relay->loop->timers, &session->timer);
+    }
+}
+
+/* Once, when the timer of a connection that lasts comes due; again after a failure. */
+static void watch_server(struct session *session)
+{
+    if (!session->is_watched) {
+        session->is_watched =
+            session->server_local.family == AF_UNIX ||
+            sock_watch_peer(session->server.fd, &session->listener->relay->settings.tuning) == 0;
     }
 }
 
@@ -403,8 +427,9 @@ static void run_relaying(struct session *session)
         session->half_closed = true;
         set_idle_timer(session);
     }
+    session->task.is_bulk = session->up.splicing || session->down.splicing;
     if (has_more) {
-        loop_queue(session->relay->loop, &session->task);
+        loop_queue(session->listener->relay->loop, &session->task);
     } else if (starves) {
         set_timer(session, now_ns(session) + STARVED_RETRY_MS * NS_PER_MS);
     }
@@ -433,20 +458,23 @@ static void on_idle_timer(struct session *session)
 {
     uint64_t limit_ns = idle_limit_ns(session);
 
+    watch_server(session);
     if (limit_ns == 0 || now_ns(session) < session->active_ns + limit_ns) {
         set_idle_timer(session);
-        loop_queue(session->relay->loop, &session->task); /* it may have been a starved retry */
+        loop_queue(session->listener->relay->loop,
+                   &session->task); /* it may have been a starved retry */
         return;
     }
     if (now_ns(session) < session->deadline_ns) {
         set_timer(session, session->deadline_ns);
-        loop_queue(session->relay->loop, &session->task); /* a starved retry between two looks */
+        loop_queue(session->listener->relay->loop,
+                   &session->task); /* a starved retry between two looks */
         return;
     }
     if (peer_makes_progress(session)) {
         session->deadline_ns = now_ns(session) + limit_ns;
         set_timer(session, session->deadline_ns);
-        loop_queue(session->relay->loop, &session->task); /* or one that met a look */
+        loop_queue(session->listener->relay->loop, &session->task); /* or one that met a look */
         return;
     }
     session_end(session, session->half_closed ? REASON_FIN_TIMEOUT : REASON_IDLE_TIMEOUT, false);
@@ -546,7 +574,6 @@ void session_start(struct relay *relay, const struct listener *listener, int cli
     flow_init(&session->up);
     flow_init(&session->down);
     session->client.is_tcp = client_addr->family != AF_UNIX;
-    session->relay = relay;
     session->listener = listener;
     session->id = relay->next_id++;
     session->accepted_ns = relay->loop->now_ns;

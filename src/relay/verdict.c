@@ -86,7 +86,9 @@ static void ask_kernel(const struct session *session, struct record *record)
     if (session->client_addr.family != AF_UNIX) {
         record->rtt_us = sock_rtt_us(session->client.fd);
     }
-    if (sock_local_address(session->client.fd, &record->client_local) < 0) {
+    record->client_local = session->listener->local;
+    if (record->client_local.len == 0 &&
+        sock_local_address(session->client.fd, &record->client_local) < 0) {
         record->client_local.len = 0;
     }
 }
@@ -124,7 +126,7 @@ void verdict_record(const struct session *session, enum reason reason, int error
         .bytes_up = flow_bytes_out(&session->up),
         .bytes_down = flow_bytes_out(&session->down),
         .spliced_bytes = session->up.bytes_spliced + session->down.bytes_spliced,
-        .duration_ns = session->relay->loop->now_ns - session->accepted_ns,
+        .duration_ns = session->listener->relay->loop->now_ns - session->accepted_ns,
         .connect_ns = since_accept(session, session->connected_ns),
         .first_byte_ns = since_accept(session, session->first_byte_ns),
         .retries = session->tries.made > 0 ? session->tries.made - 1 : 0,
@@ -137,7 +139,7 @@ void verdict_record(const struct session *session, enum reason reason, int error
             flow_held_bytes(&session->up) + flow_held_bytes(&session->down) +
             verdict_client_unacked(session) + verdict_server_unacked(session);
     }
-    if (session->relay->settings.want_details) {
+    if (session->listener->relay->settings.want_details) {
         ask_kernel(session, ret_record);
     }
 }

@@ -401,7 +401,7 @@ Test(connect, names_how_an_attempt_ended)
         }
         cr_log_info("%s", strerror(row->error));
         world_init(&world, SPLICE_AUTO);
-        (void)world_add_tcp(&world);
+        (void)world_add_refusing(&world);
         world_open(&world);
         client = world_connect(&world);
         fault_socket_error(ANY_FD, 1, row->error);

@@ -11,6 +11,7 @@
 #include <arpa/inet.h>
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <netinet/tcp.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -101,10 +102,13 @@ Test(session, is_recorded_with_its_names_and_addresses)
     world_close(&world);
 }
 
-/* Nobody reads the records: then the kernel is not asked for what only they would say. */
+/* Nobody reads the records: then the kernel is not asked for what only they would say. And a
+ * listener on one address knows our end of what it accepts. */
 Test(session, asks_the_kernel_for_details_only_if_they_are_wanted)
 {
-    for (int wanted = 0; wanted < 2; wanted++) {
+    for (int i = 0; i < 4; i++) {
+        bool wanted = i % 2 == 1;
+        bool wildcard = i / 2 == 1;
         const struct record *record;
         struct leg client;
         struct leg server;
@@ -112,15 +116,17 @@ Test(session, asks_the_kernel_for_details_only_if_they_are_wanted)
 
         world_init(&world, SPLICE_AUTO);
         (void)world_add_tcp(&world);
-        world.settings.want_details = wanted == 1;
+        world.settings.want_details = wanted;
         world_open(&world);
+        world.listener.local.len = wildcard ? 0 : world.listener.local.len;
         world_pair(&world, &client, &server);
         client_fd = world_session(&world)->client.fd;
         world_converse(&world, &client, &server, 1);
         record = world_expect_end(&world, REASON_SERVER_FIN, CLOSED_BY_CLIENT, 0);
-        cr_assert(fault_count(CALL_LOCAL_ADDRESS, client_fd) == (size_t)wanted);
-        cr_assert((record->client_local.len > 0) == (wanted == 1));
-        cr_assert((record->rtt_us > 0) == (wanted == 1));
+        cr_assert(fault_count(CALL_LOCAL_ADDRESS, client_fd) == (wanted && wildcard ? 1 : 0));
+        cr_assert((record->client_local.len > 0) == wanted);
+        cr_assert(!wanted || addr_equal(&record->client_local, &world.address));
+        cr_assert((record->rtt_us > 0) == wanted);
         world_close(&world);
     }
 }
@@ -442,7 +448,17 @@ Test(session, ends_half_closed_when_nothing_has_moved_for_the_fin_timeout)
     }
 }
 
-/* With both off, or one of them, the respective session has no timer at all and stays for years. */
+static int option(int fd, int level, int name)
+{
+    int value = 0;
+    socklen_t len = sizeof(value);
+
+    cr_assert(getsockopt(fd, level, name, &value, &len) == 0);
+    return value;
+}
+
+/* With both off, or one of them, the respective session soon has no timer at all and stays for
+ * years. */
 Test(session, stays_for_ever_without_an_idle_timeout)
 {
     struct leg client;
@@ -454,11 +470,54 @@ Test(session, stays_for_ever_without_an_idle_timeout)
     world_open(&world);
     world_pair(&world, &client, &server);
     WORLD_UNTIL(&world, world_session(&world)->phase == SESSION_RELAYING);
-    cr_assert(!timer_is_set(&world_session(&world)->timer));
+    fault_clock_advance(NS_PER_S);
+    WORLD_UNTIL(&world, !timer_is_set(&world_session(&world)->timer));
     fault_clock_advance(UINT64_C(3) * 365 * 24 * 60 * MINUTE_NS);
     world_idle(&world, 5);
     cr_assert(world.records_len == 0);
     world_converse(&world, &client, &server, 100);
+    world_close(&world);
+}
+
+/* A connection that lasts for a second, busy or not, has keepalive and user timeout set on its
+ * server's leg. If that fails, it is tried again a second later. */
+Test(session, watches_the_servers_leg_of_a_connection_that_lasts)
+{
+    struct leg client;
+    struct leg server;
+    int fd;
+
+    world_init(&world, SPLICE_AUTO);
+    (void)world_add_tcp(&world);
+    world.settings.tuning = (struct sock_tuning){61, 16, 123456};
+    world_open(&world);
+    world_pair(&world, &client, &server);
+    WORLD_UNTIL(&world, world_session(&world)->phase == SESSION_RELAYING);
+    fd = world_session(&world)->server.fd;
+    fault_clear();
+    fault_fail(CALL_SET_OPTION, fd, 4, 1, ENOMEM);
+    fault_clock_advance(NS_PER_S / 2);
+    leg_send(&world, &client, 1);
+    leg_expect(&world, &server, 1);
+    world_idle(&world, 2);
+    cr_assert(fault_count(CALL_SET_OPTION, fd) == 0, "it did not wait to see whether it lasts");
+    fault_clock_advance(NS_PER_S / 2 + 2 * NS_PER_MS);
+    world_idle(&world, 2);
+    cr_assert(fault_fired() == 1);
+    cr_assert(!world_session(&world)->is_watched);
+    fault_clock_advance(NS_PER_S + 2 * NS_PER_MS);
+    world_idle(&world, 2);
+    cr_assert(world_session(&world)->is_watched);
+    cr_assert(fault_count(CALL_SET_OPTION, fd) == 8);
+    cr_assert(option(fd, SOL_SOCKET, SO_KEEPALIVE) == 1);
+    cr_assert(option(fd, IPPROTO_TCP, TCP_KEEPIDLE) == 61);
+    cr_assert(option(fd, IPPROTO_TCP, TCP_KEEPINTVL) == 16);
+    cr_assert(option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT) == 123456);
+    fault_clock_advance(10 * NS_PER_S);
+    world_idle(&world, 2);
+    cr_assert(fault_count(CALL_SET_OPTION, fd) == 8, "once is enough");
+    world_converse(&world, &client, &server, 100);
+    (void)world_expect_end(&world, REASON_SERVER_FIN, CLOSED_BY_CLIENT, 0);
     world_close(&world);
 }
 

@@ -120,6 +120,7 @@ void scenario_open(const struct scenario *scenario)
         add_server(world, scenario->servers[i]);
     }
     world_open(world);
+    world->listener.local.len = 0; /* as if on the wildcard: each connection is asked for its end */
     world->listener.family = world->targets[0].addr.u.any.sa_family;
     memset(clients, 0, sizeof(clients));
     memset(legs, 0, sizeof(legs));
