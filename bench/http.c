@@ -28,23 +28,25 @@
  */
 #include "http.h"
 
+#include "check.h"
+#include "pattern.h"
+#include "tally.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <stdalign.h>
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
-#define PATTERN_LINE_BYTES 16
-#define PATTERN_BYTES      (16381 * PATTERN_LINE_BYTES)
-#define SCRATCH_BYTES      (64 * 1024) /* one receive of bytes that nobody keeps */
-#define TURN_BYTES         (512 * 1024) /* what a connection may move before others have their turn */
-#define STEP_COST_BYTES    4096 /* what a step counts for by itself: it bounds tiny requests */
-#define LINGER_BYTES_MAX   (1024 * 1024)
-#define HELLO_TEXT         "Hello from the origin behind sluice.\n"
+#define SCRATCH_BYTES    (64 * 1024)  /* one receive of bytes that nobody keeps */
+#define TURN_BYTES       (512 * 1024) /* what a connection may move before others have their turn */
+#define STEP_COST_BYTES  4096 /* what a step counts for by itself: it bounds tiny requests */
+#define LINGER_BYTES_MAX (1024 * 1024)
+#define HELLO_TEXT       "Hello from the origin behind sluice.\n"
 
 static_assert(offsetof(struct http_conn, out) <= 256, "without its buffers a connection is small");
 
@@ -54,8 +56,7 @@ struct text {
     size_t len;
 };
 
-static alignas(4096) char pattern[PATTERN_BYTES]; /* see origin.c for what it is and why */
-static char scratch[SCRATCH_BYTES];               /* never read */
+static char scratch[SCRATCH_BYTES]; /* never read */
 
 /* Status lines, compared by address. */
 static const char status_ok[] = "200 OK";
@@ -349,6 +350,7 @@ static void reply_start(struct http_conn *c, const char *status, uint64_t length
 
     CHECK(c->out_len == 0);
     c->out_len = reply_compose(c->out, &c->request, status, length);
+    c->out_head = c->out_len;
     c->after_reply = keeps_alive ? HTTP_STATE_REQUEST : HTTP_STATE_LINGER;
     conn_set_state(c, HTTP_STATE_REPLY);
 }
@@ -421,8 +423,9 @@ static enum http_outcome conn_receive(struct http_conn *c, char *to, size_t len,
         return errno == EAGAIN ? HTTP_BLOCKED : HTTP_DONE;
     }
     /* A short count has emptied the socket (epoll(7), question 9), which saves a call in every
-     * small request; but a FIN already queued behind these bytes brings no further edge. */
-    if ((size_t)n < len && !c->hung_up) {
+     * small request; but an end already queued behind these bytes brings no further edge, and
+     * where a byte was marked urgent a receive stops early. */
+    if ((size_t)n < len && !c->reads_to_end) {
         c->readable = false;
     }
     c->budget -= n;
@@ -488,6 +491,7 @@ static void request_dispatch(struct http_conn *c)
         reply_start_page(c);
     } else if (request->asks_continue && !request->is_http10 && c->in_start == c->in_end) {
         c->out_len = sizeof(go_on) - 1;
+        c->out_head = c->out_len;
         memcpy(c->out, go_on, c->out_len);
         c->after_reply = HTTP_STATE_BODY;
         conn_set_state(c, HTTP_STATE_REPLY);
@@ -556,35 +560,47 @@ static enum http_outcome linger_step(struct http_conn *c)
     return outcome;
 }
 
+static size_t min_size(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
 static void reply_count_sent(struct http_conn *c, size_t sent)
 {
-    size_t out_left = c->out_len - c->out_sent;
-    size_t from_out = sent < out_left ? sent : out_left;
-    size_t from_body = sent - from_out;
+    size_t from_out = min_size(sent, c->out_len - c->out_sent);
+    size_t from_head = c->out_sent < c->out_head ? min_size(sent, c->out_head - c->out_sent) : 0;
+    size_t from_pattern = sent - from_out;
 
-    CHECK(from_body <= c->body_left);
+    CHECK(from_pattern <= c->body_left);
     c->out_sent += from_out;
-    c->body_left -= from_body;
-    c->body_at = (c->body_at + from_body) % PATTERN_BYTES;
+    c->body_left -= from_pattern;
+    c->body_at = (c->body_at + from_pattern) % PATTERN_BYTES;
+    tally_add(TALLY_HTTP_BODY_SENT, sent - from_head);
 }
 
 /* One call carries the head and a whole period of the pattern, from any offset in it. */
-static enum http_outcome reply_send(struct http_conn *c)
+static ssize_t reply_send(struct http_conn *c, size_t from_pattern)
 {
-    size_t body = c->body_left < PATTERN_BYTES ? (size_t)c->body_left : PATTERN_BYTES;
-    size_t tail = PATTERN_BYTES - c->body_at < body ? PATTERN_BYTES - c->body_at : body;
-    struct iovec parts[3] = {
-        {c->out + c->out_sent, c->out_len - c->out_sent},
-        {pattern + c->body_at, tail},
-        {pattern, body - tail},
-    };
-    struct msghdr message = {.msg_iov = parts, .msg_iovlen = body > 0 ? 3 : 1};
+    struct iovec parts[3] = {{c->out + c->out_sent, c->out_len - c->out_sent}};
+    struct msghdr message = {.msg_iov = parts, .msg_iovlen = 3};
+
+    if (from_pattern == 0) {
+        return send(c->fd, c->out + c->out_sent, c->out_len - c->out_sent, MSG_NOSIGNAL);
+    }
+    pattern_parts(c->body_at, from_pattern, parts + 1);
+    return sendmsg(c->fd, &message, MSG_NOSIGNAL);
+}
+
+static enum http_outcome reply_move(struct http_conn *c)
+{
+    size_t from_pattern = c->body_left < PATTERN_BYTES ? (size_t)c->body_left : PATTERN_BYTES;
+    size_t len = c->out_len - c->out_sent + from_pattern;
     ssize_t n;
 
     if (!c->writable) {
         return HTTP_BLOCKED;
     }
-    n = sendmsg(c->fd, &message, MSG_NOSIGNAL);
+    n = reply_send(c, from_pattern);
     if (n < 0 && errno == EINTR) {
         return HTTP_MOVED;
     }
@@ -592,7 +608,7 @@ static enum http_outcome reply_send(struct http_conn *c)
         c->writable = false;
         return errno == EAGAIN ? HTTP_BLOCKED : HTTP_DONE;
     }
-    if ((size_t)n < parts[0].iov_len + body) {
+    if ((size_t)n < len) {
         c->writable = false; /* a short count has filled the socket: an edge will follow */
     }
     c->budget -= n;
@@ -602,11 +618,14 @@ static enum http_outcome reply_send(struct http_conn *c)
 
 static enum http_outcome reply_step(struct http_conn *c)
 {
-    enum http_outcome outcome = reply_send(c);
+    enum http_outcome outcome = reply_move(c);
 
     if (outcome == HTTP_MOVED && c->out_sent == c->out_len && c->body_left == 0) {
         c->out_sent = 0;
         c->out_len = 0;
+        if (c->after_reply != HTTP_STATE_BODY) { /* which is no answer, but the wish to have more */
+            tally_add(TALLY_REQUESTS, 1);
+        }
         conn_set_state(c, c->after_reply);
         if (c->state == HTTP_STATE_LINGER) {
             linger_start(c);
@@ -643,8 +662,8 @@ enum http_outcome http_conn_turn(struct http_conn *c)
 
 void http_conn_note_events(struct http_conn *c, uint32_t events)
 {
-    if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) {
-        c->hung_up = true;
+    if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR | EPOLLPRI)) {
+        c->reads_to_end = true;
         c->readable = true;
     }
     if (events & EPOLLIN) {
@@ -668,14 +687,4 @@ void http_conn_init(struct http_conn *c, int fd)
     c->fd = fd;
     c->state = HTTP_STATE_REQUEST;
     c->writable = true;
-}
-
-void http_init(void)
-{
-    char line[PATTERN_LINE_BYTES + 1];
-
-    for (size_t at = 0; at < PATTERN_BYTES; at += PATTERN_LINE_BYTES) {
-        (void)snprintf(line, sizeof(line), "%015u\n", (unsigned)at);
-        memcpy(pattern + at, line, PATTERN_LINE_BYTES);
-    }
 }

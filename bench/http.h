@@ -10,21 +10,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 
 #define HTTP_REQUEST_HEAD_MAX 8192 /* a longer one is refused with 431 */
 #define HTTP_REPLY_HEAD_MAX   192  /* the longest that http.c composes is 153 */
 #define HTTP_BODY_TEXT_MAX    64   /* a body that is composed, not the pattern */
-
-/* For bugs only, and always compiled in. */
-#define CHECK(condition)                                                                           \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            fprintf(stderr, "origin: %s:%d: bug: %s\n", __FILE__, __LINE__, #condition);           \
-            abort();                                                                               \
-        }                                                                                          \
-    } while (0)
 
 enum http_method {
     HTTP_METHOD_OTHER,
@@ -66,7 +55,7 @@ struct http_conn {
     enum http_state after_reply; /* where HTTP_STATE_REPLY leads */
     bool readable;               /* the kernel said so, and no receive has found it empty since */
     bool writable;               /* likewise for sending */
-    bool hung_up;                /* an end of stream or an error waits behind the data */
+    bool reads_to_end;           /* a short receive does not show any more that it is empty */
 
     struct http_request request;
     size_t in_start; /* in[in_start .. in_end) is received and not used yet */
@@ -76,6 +65,7 @@ struct http_conn {
 
     size_t out_sent; /* out[out_sent .. out_len) is to be sent first, */
     size_t out_len;
+    size_t out_head;    /* where the body in it begins, if it has one */
     uint64_t body_left; /* then so many bytes of the pattern, */
     size_t body_at;     /* from this offset in it */
     int64_t budget;     /* bytes it may still move in this turn */
@@ -84,14 +74,11 @@ struct http_conn {
     char in[HTTP_REQUEST_HEAD_MAX];
 };
 
-/* Prepares the pattern. Once in a program, before any connection. */
-void http_init(void);
-
 /* `fd` is a connected non-blocking stream socket. It stays the caller's, who closes it after the
  * end of the connection. */
 void http_conn_init(struct http_conn *c, int fd);
 
-/* Takes what an edge-triggered epoll_wait reported for IN, OUT and RDHUP. */
+/* Takes what an edge-triggered epoll_wait reported for IN, OUT, RDHUP and PRI. */
 void http_conn_note_events(struct http_conn *c, uint32_t events);
 
 /*

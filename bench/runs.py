@@ -1,0 +1,229 @@
+"""One run: a forwarder is started, loaded, looked at, and stopped. Returns metrics, or raises Failed.
+
+    cpu_us, cpu_share    of the forwarder's process tree: by unit of the workload, and of one processor
+    rate                 units a second
+    p50_us, p90_us, ...  what the load says; wrk's are of a closed loop: it sends after the answer, so that
+                         a pause of the forwarder counts once and not for each request that had waited
+    pss_bytes, slab_bytes, idle_cpu_us, base_pss_bytes     of idle connections
+
+A window is in the middle of the load, after a warm-up, so that set-up and end do not count.
+"""
+import os
+import re
+import signal
+import time
+
+import loads
+import measure
+import programs
+from programs import Failed
+from workloads import IDLE_BEFORE, IDLE_MORE, IDLE_WATCH_S, MESSAGE_BYTES
+
+AFTER_S = 0.15  # of load behind the window
+MIXED_START_S = 0.2
+SETTLE_S = 0.2
+IPERF3_SETTLE_S = 0.1  # its server would take our probe, if it arrives late, for one of the test's connections
+SMOKE_CONNECTIONS = 8
+ATTACH_S = 0.7
+TRACED_AT_A_TIME = 16
+
+
+class Bench:
+    """The stage, what is measured on it, and the options that each run needs."""
+
+    def __init__(self, stage, window_s, smoke=False):
+        self.stage, self.window_s, self.smoke = stage, window_s, smoke
+        self.counters = measure.Counters(stage.path("counters"), stage.origin_workers())
+
+    def window_seconds(self, workload):
+        return self.window_s if self.smoke else self.window_s * workload.window_factor
+
+    def warm_up_seconds(self, workload):
+        return 0.05 if self.smoke else workload.warm_up_s
+
+    def connections(self, workload):
+        return min(SMOKE_CONNECTIONS, workload.connections) if self.smoke else workload.connections
+
+    def seconds(self, workload):
+        """About how long a run takes."""
+        if self.smoke:
+            return 0.5
+        if workload.kind == "idle":
+            return 0.8 + IDLE_WATCH_S
+        more = {"iperf3": -0.1, "wrk": 0.15, "wrk-close": 0.15, "mixed": 0.7}.get(workload.kind, 0.3)
+        return workload.warm_up_s + self.window_seconds(workload) + more
+
+    def run(self, workload, name):
+        """The metrics of one run."""
+        stage = self.stage
+        if not stage.origin.alive():
+            raise programs.OriginDied(f"the origin ended: {stage.origin.last_words()}")
+        if "iperf3" in workload.services:
+            stage.start_iperf3()
+        running = len(stage.processes)
+        try:
+            return self._run(workload, name)
+        finally:
+            stage.stop_all_after(running)
+
+    def _run(self, workload, name):
+        stage = self.stage
+        targets = [stage.ports[service] for service in workload.services]
+        if name == "direct":
+            return KINDS[workload.kind](self, workload, None, targets)
+        links = [(stage.free_port(), target) for target in targets]
+        processors = stage.forwarder_processors(workload.workers) if workload.pinned \
+            else stage.processors
+        forwarder = programs.start_forwarder(stage, name, links, workload.workers, processors)
+        try:
+            metrics = KINDS[workload.kind](self, workload, forwarder, [port for port, _ in links])
+            if not forwarder.alive():
+                raise Failed(f"{name} ended during the run: {forwarder.last_words()}")
+        finally:
+            status = stage.stop(forwarder)
+        if name.startswith("sluice") and status != 0:
+            raise Failed(f"{name} ended with status {status}: {forwarder.last_words()}")
+        return metrics
+
+
+def derive(window, units, forwarder):
+    if units <= 0:
+        raise Failed("nothing arrived in the window")
+    metrics = {"rate": units / window.seconds}
+    if forwarder:
+        metrics["cpu_us"] = window.cpu_ns / 1e3 / units
+        metrics["cpu_share"] = window.cpu_ns / 1e9 / window.seconds
+    return metrics
+
+
+def look(bench, load, seconds, forwarder):
+    """Lets a window pass."""
+    before = measure.Snapshot(bench.counters, forwarder)
+    time.sleep(seconds)
+    after = measure.Snapshot(bench.counters, forwarder)
+    if not load.process.alive():
+        load.finish()  # says why, if there is a reason
+        raise Failed(f"{load.process.name} ended before the window did")
+    return measure.Window(before, after)
+
+
+def in_window(bench, workload, forwarder, ports):
+    warm_up, seconds = bench.warm_up_seconds(workload), bench.window_seconds(workload)
+    load = loads.start_load(bench.stage, workload, ports, bench.connections(workload),
+                            warm_up + seconds + AFTER_S)
+    time.sleep(warm_up)
+    window = look(bench, load, seconds, forwarder)
+    latencies = load.finish()
+    return {**derive(window, window.units(workload, MESSAGE_BYTES), forwarder), **latencies}
+
+
+def mixed(bench, workload, forwarder, ports):
+    """Messages on one link while bulk fills the other; both through one forwarder."""
+    warm_up, seconds = bench.warm_up_seconds(workload), bench.window_seconds(workload)
+    whole = warm_up + seconds + AFTER_S
+    bulk = loads.Load(bench.stage, ports[1], "bulk", whole + 2 * MIXED_START_S, direction="down",
+                      connections=4)
+    time.sleep(MIXED_START_S)
+    messages = loads.start_load(bench.stage, workload, ports, bench.connections(workload), whole)
+    time.sleep(warm_up)
+    window = look(bench, messages, seconds, forwarder)
+    latencies = messages.finish()
+    bulk.finish()
+    gigabytes = window.counts["sent"] / 1e9
+    metrics = {**derive(window, gigabytes, forwarder), **latencies}
+    metrics.pop("cpu_us", None)  # of two kinds of work: of no unit
+    return metrics
+
+
+def iperf3(bench, workload, forwarder, ports):
+    time.sleep(IPERF3_SETTLE_S)
+    before = measure.Snapshot(bench.counters, forwarder)
+    count = loads.run_iperf3(bench.stage, ports[0], workload.direction,
+                             bench.window_seconds(workload))
+    after = measure.Snapshot(bench.counters, forwarder)
+    return derive(measure.Window(before, after), count / 1e9, forwarder)
+
+
+def idle(bench, _workload, forwarder, ports):
+    """Memory by growth: what the first connections cost once is there before the rest come."""
+    first, more = (8, 32) if bench.smoke else (IDLE_BEFORE, IDLE_MORE)
+    time.sleep(0.05 if bench.smoke else SETTLE_S)  # workers may still be starting
+    pids = measure.tree(forwarder.pid) if forwarder else []
+    base_pss = measure.pss_bytes(pids)
+    held = [loads.Idle(bench.stage, ports[0], first)]
+    pss, slab = measure.pss_bytes(pids), measure.slab_bytes()
+    held.append(loads.Idle(bench.stage, ports[0], more))
+    metrics = {"slab_bytes": (measure.slab_bytes() - slab) / more}
+    if forwarder:
+        metrics["pss_bytes"] = (measure.pss_bytes(pids) - pss) / more
+        metrics["base_pss_bytes"] = base_pss
+        time.sleep(0.05 if bench.smoke else SETTLE_S)
+        cpu = measure.cpu_ns(pids)
+        time.sleep(0.1 if bench.smoke else IDLE_WATCH_S)
+        metrics["idle_cpu_us"] = (measure.cpu_ns(pids) - cpu) / 1e3
+    for load in held:
+        load.ask("ping")
+    for load in held:
+        load.finish()
+    return metrics
+
+
+KINDS = {"wrk": in_window, "wrk-close": in_window, "bulk": in_window, "churn": in_window,
+         "pingpong": in_window, "mixed": mixed, "iperf3": iperf3, "idle": idle}
+
+
+def traced(pid):
+    with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
+        return next(line for line in file if line.startswith("TracerPid:")).split()[1] != "0"
+
+
+def attach(stage, pids):
+    argv = [programs.which("strace"), "-f", "-c", "-o", "strace.txt"]
+    for pid in pids:
+        argv += ["-p", str(pid)]
+    tracer = stage.start("strace", argv)
+    deadline = time.monotonic() + ATTACH_S
+    while not all(traced(pid) for pid in pids):
+        if time.monotonic() > deadline or not tracer.alive():
+            stage.stop(tracer)
+            raise Failed(f"strace could not attach: {tracer.last_words()}")
+        time.sleep(0.01)
+    return tracer
+
+
+def traced_connections(workload):
+    """Under strace connections are few a second, and those that a window cuts in two must be fewer."""
+    return min(TRACED_AT_A_TIME, workload.connections) if workload.unit == "connection" \
+        else workload.connections
+
+
+def count_calls(bench, workload, name, seconds):
+    """System calls by unit of the workload, by name: in a window of a load, under strace.
+
+    Attached while the load runs, so that setting up connections is counted only where it is the work.
+    """
+    stage, warm_up = bench.stage, bench.warm_up_seconds(workload)
+    links = [(stage.free_port(), stage.ports[service]) for service in workload.services]
+    running = len(stage.processes)
+    try:
+        forwarder = programs.start_forwarder(stage, name, links, 1, stage.forwarder_processors(1))
+        load = loads.start_load(stage, workload, [links[0][0]], traced_connections(workload),
+                                warm_up + ATTACH_S + seconds + AFTER_S)
+        time.sleep(warm_up)
+        tracer = attach(stage, measure.tree(forwarder.pid))
+        before = measure.Snapshot(bench.counters, forwarder)
+        time.sleep(seconds)
+        after = measure.Snapshot(bench.counters, forwarder)
+        stage.stop(tracer, signal.SIGINT)
+        load.finish()
+    finally:
+        stage.stop_all_after(running)
+    units = measure.Window(before, after).units(workload, MESSAGE_BYTES)
+    if units <= 0:
+        raise Failed("nothing arrived under strace")
+    with open(stage.path("strace.txt"), encoding="ascii", errors="replace") as file:
+        rows = re.findall(r"^\s*[\d.]+\s+[\d.]+\s+\d+\s+(\d+)\s+(?:(\d+)\s+)?(\w+)$", file.read(),
+                          re.MULTILINE)
+    os.unlink(stage.path("strace.txt"))
+    return {call: [int(calls) / units, int(errors or 0) / units] for calls, errors, call in rows
+            if call != "total"}
