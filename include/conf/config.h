@@ -28,6 +28,7 @@ struct settings {
     uint64_t user_timeout_ns;
     uint64_t splice; /* enum config_splice */
     uint64_t pipe_size_bytes;
+    uint64_t busy_poll_ns;
     uint64_t log;                 /* enum config_log */
     char source[ADDR_TEXT_BYTES]; /* an address without port; empty: the kernel chooses */
     char user[USER_NAME_BYTES];   /* empty: stay who we are */

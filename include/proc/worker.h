@@ -29,6 +29,7 @@ struct worker_start {
     bool log_records;
     struct relay_settings settings;
     uint64_t drain_timeout_ns;
+    uint64_t busy_poll_ns;           /* 0: none */
     const struct identity *identity; /* NULL: stay who we are */
     struct metrics *metrics;         /* this worker's shard */
 };

@@ -57,10 +57,12 @@ typedef int loop_audit_fn(void *owner);
 struct loop {
     uint64_t now_ns; /* monotonic time at the start of this turn */
     struct timer_wheel timers;
-    loop_audit_fn *audit; /* NULL: none */
+    uint64_t busy_poll_ns; /* set by the owner: after events, ask for more so long before a wait */
+    loop_audit_fn *audit;  /* NULL: none */
     void *audit_owner;
     /* private */
     int epoll_fd;
+    uint64_t busy_until_ns;
     struct list_node run_queue;
     struct list_node bulk_queue;
     struct list_node dead;

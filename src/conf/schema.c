@@ -47,6 +47,8 @@ static const struct setting settings[] = {
      "move bulk through pipes, without copying"},
     {"pipe-size", SETTING_SIZE, offsetof(struct settings, pipe_size_bytes), 64 * KIB, 1024 * KIB,
      NULL, "256k", "size of those pipes"},
+    {"busy-poll", SETTING_DURATION, offsetof(struct settings, busy_poll_ns), NS_PER_MS, NS_PER_S,
+     "off", "off", "asks for events this long before it sleeps: less latency, a busy processor"},
     {"source", SETTING_ADDRESS, offsetof(struct settings, source), 0, 0, NULL, "",
      "local IP address to connect from, to servers of its family"},
     {"log", SETTING_CHOICE, offsetof(struct settings, log), 0, 0, "text|json|none", "text",

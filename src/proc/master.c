@@ -395,6 +395,7 @@ static void prepare_start(struct master *master, const struct settings *settings
         .log_format = settings->log == CONFIG_LOG_JSON ? LINE_JSON : LINE_TEXT,
         .log_records = settings->log != CONFIG_LOG_NONE,
         .drain_timeout_ns = settings->drain_timeout_ns,
+        .busy_poll_ns = settings->busy_poll_ns,
         .identity = master->has_identity ? &master->identity : NULL,
         .settings = translate_relay(settings, master->has_source ? &master->source : NULL,
                                     master->limits.pipes_max),

@@ -190,6 +190,7 @@ static int start(struct worker *worker)
     }
     if (result == 0) {
         result = loop_init(&worker->loop);
+        worker->loop.busy_poll_ns = from->busy_poll_ns;
     }
     if (result == 0) {
         result = relay_init(&worker->relay, &worker->loop, &from->settings,

@@ -46,6 +46,8 @@ int loop_init(struct loop *loop)
 {
     loop->audit = NULL;
     loop->audit_owner = NULL;
+    loop->busy_poll_ns = 0;
+    loop->busy_until_ns = 0;
     loop->now_ns = clock_monotonic_ns();
     timer_wheel_init(&loop->timers, loop->now_ns);
     list_init(&loop->run_queue);
@@ -216,6 +218,9 @@ static int wait_ms(const struct loop *loop)
         !list_is_empty(&loop->dead)) {
         return 0; /* L4 */
     }
+    if (loop->now_ns < loop->busy_until_ns) {
+        return 0; /* the next event is likely soon, and waking up costs more than asking */
+    }
     next_ns = timer_wheel_next_ns(&loop->timers);
     if (next_ns == TIMER_NEVER) {
         return -1;
@@ -257,6 +262,9 @@ int loop_turn(struct loop *loop)
         if (count < 0) {
             return count;
         }
+    }
+    if (count > 0) {
+        loop->busy_until_ns = loop->now_ns + loop->busy_poll_ns;
     }
     record(loop, count);
     run_queued(loop);

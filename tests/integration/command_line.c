@@ -363,6 +363,7 @@ Test(command_line, prints_the_effective_configuration)
                                    "user-timeout 15m\n"
                                    "splice never\n"
                                    "pipe-size 128k\n"
+                                   "busy-poll off\n"
                                    "source 127.0.0.1\n"
                                    "log text\n"
                                    "\n"

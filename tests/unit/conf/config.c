@@ -21,6 +21,7 @@
     "user-timeout 15m\n"                                                                           \
     "splice auto\n"                                                                                \
     "pipe-size 256k\n"                                                                             \
+    "busy-poll off\n"                                                                              \
     "log text\n"
 
 static struct endpoint endpoint_of(const char *text)
@@ -199,6 +200,7 @@ Test(config, prints_itself_as_a_file)
                            "user-timeout 15m\n"
                            "splice never\n"
                            "pipe-size 256k\n"
+                           "busy-poll off\n"
                            "source 192.0.2.7\n"
                            "log json\n"
                            "user nobody\n"
