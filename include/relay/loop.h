@@ -57,6 +57,7 @@ typedef int loop_audit_fn(void *owner);
 struct loop {
     uint64_t now_ns; /* monotonic time at the start of this turn */
     struct timer_wheel timers;
+    uint64_t moved_bytes;  /* tasks add what they moved, in and out: the work of a turn of bulk */
     uint64_t busy_poll_ns; /* set by the owner: after events, ask for more so long before a wait */
     loop_audit_fn *audit;  /* NULL: none */
     void *audit_owner;

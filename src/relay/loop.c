@@ -22,8 +22,8 @@
  *  L2 When a batch is recorded, every io it names is alive: tasks die only while tasks or timers
  *     run, which is after all of the batch is recorded, and their memory is released after that.
  *  L3 A task runs at most once a turn, in the order in which it was queued among its like. Those
- *     that move bulk come last; at least one has its turn, and one more for every TASKS_PER_BULK
- *     others, so that nobody starves.
+ *     that move bulk come last, until BULK_QUOTA_BYTES are moved, and as many again for every
+ *     TASKS_PER_QUOTA others, so that nobody starves.
  *  L4 With a task queued, or one to be released, the loop does not wait.
  *
  * EPOLLRDHUP and EPOLLHUP are taken as "readable" and "writable" only: the bytes before the end
@@ -40,7 +40,11 @@
 #include <errno.h>
 #include <limits.h>
 
-enum { TASKS_PER_BULK = 4 };
+enum {
+    /* Bytes in and out that bulk moves in a turn, and once more for so many other tasks. */
+    BULK_QUOTA_BYTES = 1 << 20,
+    TASKS_PER_QUOTA = 4
+};
 
 int loop_init(struct loop *loop)
 {
@@ -188,23 +192,28 @@ static size_t run_all(struct list_node *batch)
     return count;
 }
 
-/* Of the tasks that move bulk only a few have their turn before epoll is asked again: whoever has
- * little to do waits for one of them and not for all, and those that wait find more to move at once.
+/* Of the tasks that move bulk only some have their turn before epoll is asked again: whoever has
+ * little to do waits for a megabyte and not for all, and those that wait find more to move at once.
  * L3: the more others run, the more of these do. */
 static void run_queued(struct loop *loop)
 {
     struct list_node batch;
     struct list_node *node;
-    size_t quota;
+    uint64_t quota_bytes;
 
     /* A task that queues itself again goes behind this batch: L3. */
     list_init(&batch);
     list_splice_back(&batch, &loop->run_queue);
-    quota = 1 + run_all(&batch) / TASKS_PER_BULK;
-    while (quota-- > 0 && (node = list_pop_front(&loop->bulk_queue)) != NULL) {
-        list_push_back(&batch, node);
+    quota_bytes = (1 + run_all(&batch) / TASKS_PER_QUOTA) * BULK_QUOTA_BYTES;
+    list_splice_back(&batch, &loop->bulk_queue);
+    loop->moved_bytes = 0;
+    while (loop->moved_bytes < quota_bytes && (node = list_pop_front(&batch)) != NULL) {
+        struct task *task = CONTAINER_OF(node, struct task, node);
+
+        task->run(task);
     }
-    (void)run_all(&batch);
+    list_splice_back(&batch, &loop->bulk_queue); /* those first that have waited */
+    list_splice_back(&loop->bulk_queue, &batch);
 }
 
 /* Milliseconds until the next timer, rounded up so that the loop does not spin through the last

@@ -413,6 +413,7 @@ static void run_relaying(struct session *session)
 
     step_both(session, &has_more, &starves);
     if (movement(session) != before) {
+        session->listener->relay->loop->moved_bytes += movement(session) - before;
         session->active_ns = now_ns(session);
         if (session->first_byte_ns == 0 && session->down.bytes_in > 0) {
             session->first_byte_ns = now_ns(session);
