@@ -117,7 +117,8 @@ stamp = $(if $(call same,$(file <$1),$2),,$(shell mkdir -p $(dir $1))$(file >$1,
 
 # These goals compile nothing themselves: no probing for them.
 NO_COMPILE := help clean format check check-style check-layers check-size test test-unit test-integration test-matrix \
-	test-net sim fuzz fuzz-replay fuzz-merge soak test-valgrind coverage mutants mutants-check
+	test-net sim fuzz fuzz-replay fuzz-merge soak test-valgrind coverage mutants mutants-check \
+	bench bench-quick bench-check bench-smoke bench-scale bench-profile
 ifneq ($(filter-out $(NO_COMPILE),$(or $(MAKECMDGOALS),all)),)
 CC_VERSION := $(shell $(CC) --version 2>/dev/null | head -n 1)
 COMMAND := $(CC) $(CC_VERSION) $(WERROR) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) $(LDLIBS)
@@ -284,6 +285,33 @@ soak: ## Put T=60 seconds (or hours) of mixed load and trouble on it; RESULT=DIR
 	@exec python3 -B tests/soak/soak.py --sluice '$(OUT)/sluice' --load '$(SOAK_LOAD)' --mode '$(MODE)' \
 		--work '$(BUILD)/soak/work' --result '$(or $(RESULT),$(BUILD)/soak)' --seconds '$(or $(T),60)' \
 		--rate '$(or $(RATE),100)' --seed '$(or $(SEED),1)'
+
+# What is measured is always a release build. Peers that are not installed are left out. For a part of it, another
+# build of sluice, more rounds: bench/bench.py --help.
+RUN_BENCH = tools/deps.sh build bench && $(MAKE) --silent MODE=release all && \
+	exec python3 bench/bench.py --build '$(BUILD)'
+
+.PHONY: bench bench-quick bench-check bench-smoke
+bench: ## Compare what forwarding costs with haproxy, nginx and socat: bench/RESULTS.md, 50 minutes
+	+@$(RUN_BENCH)
+
+bench-quick: ## The main columns of it in two minutes; prints them, writes nothing
+	+@$(RUN_BENCH) --quick
+
+bench-smoke: ## Every workload and forwarder once, for a moment: does the benchmark run? A minute
+	+@$(RUN_BENCH) --smoke
+
+bench-check: ## Compare with the newest of bench/results: fails when sluice costs more than then
+	+@$(RUN_BENCH) --check
+
+.PHONY: bench-scale bench-profile
+bench-scale: ## Hold 50,000 connections at once and look what they cost: bench/results/scale.json, half a minute
+	@tools/deps.sh build bench
+	+@$(MAKE) --silent MODE=release all && exec python3 bench/scale.py --build '$(BUILD)'
+
+bench-profile: ## Where the CPU time of sluice goes, beside that of bare: bench/results/profile.md; as root, with perf
+	@tools/deps.sh build bench
+	+@$(MAKE) --silent MODE=release all && exec python3 bench/profile.py --build '$(BUILD)'
 
 # TRACE and TRACES are of the test that compares the simulation's kernel with the real one.
 sim: FILTER := $(or $(FILTER),$(if $(TRACES)$(TRACE),model/*generated*,$(if $(SEEDS)$(SEED),simulation/*)))

@@ -48,6 +48,7 @@ class Environment:
             "memory_bytes": int(_first("/proc/meminfo", "MemTotal").split()[0]) * 1024,
             "user": stage.user.pw_name if stage.user else pwd.getpwuid(os.geteuid()).pw_name,
             "descriptors": stage.descriptors,
+            "congestion_control": _read("/proc/sys/net/ipv4/tcp_congestion_control"),
             "pipe_quota_pages": int(_read("/proc/sys/fs/pipe-user-pages-soft") or 0),
             "pinning": (f"forwarder on processor {stage.processors[0]}, origin and load on "
                         f"{','.join(map(str, stage.load_processors()))}") if many else "none",

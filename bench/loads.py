@@ -69,7 +69,8 @@ class Load:
         answer = json_line(output, self.process)
         if status != 0 or answer.get("errors") != 0:
             raise Failed(f"load {self.mode}: status {status}, {answer} {self.process.last_words()}")
-        return {name: float(value) for name, value in answer.items() if name.endswith("_us")}
+        return {name: float(value) for name, value in answer.items()
+                if name.endswith("_us") and value is not None}
 
 
 class Idle:

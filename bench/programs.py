@@ -37,10 +37,6 @@ class Failed(Exception):
     """A run that cannot count, with the reason."""
 
 
-class OriginDied(Exception):
-    """No further run can work."""
-
-
 def which(name):
     return shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
 
@@ -89,8 +85,7 @@ class Stage:
 
     def __init__(self, build, sluice):
         self.build, self.sluice = build, sluice
-        self.folder, self.processes, self.origin = "", [], None
-        self.ports = {}
+        self.folder, self.processes, self.ports = "", [], {}
         self._next_port = random.randrange(15000, 20000)
         self.user = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -110,7 +105,6 @@ class Stage:
                     shutil.copy(path, os.path.join(self.folder, name))
             if len(self.processors) > 1:
                 os.sched_setaffinity(0, self.load_processors())
-            self._start_origin()
         except BaseException:
             self.__exit__()
             raise
@@ -197,17 +191,32 @@ class Stage:
                 time.sleep(0.003)
         raise Failed(f"{process.name} does not accept on port {port}: {process.last_words()}")
 
-    def _start_origin(self):
-        self.ports = {service: self.free_port() for service in SERVICES}
+    def start_origin(self):
+        """A fresh one for each run: connections in TIME_WAIT to its ports would cost the next forwarder.
+
+        connect() has to search when most local ports have such a connection to the same target, and a new
+        connection that meets an old one may wait a second for its SYN to be sent again.
+        """
+        self.ports.update((service, self.free_port()) for service in SERVICES)
         argv = [self.path("origin"), "--counters", self.path("counters"), "--workers",
                 str(self.origin_workers())]
-        for service, port in self.ports.items():
-            argv += [f"--{'listen' if service == 'http' else service}", f"127.0.0.1:{port}"]
+        for service in SERVICES:
+            argv += [f"--{'listen' if service == 'http' else service}",
+                     f"127.0.0.1:{self.ports[service]}"]
         if not os.path.exists(argv[0]):
             raise Failed(f"{self.build}/bench/origin is missing: run make")
-        self.origin = self.start("origin", argv)
-        for port in self.ports.values():
-            self.wait_until_accepts(self.origin, port)
+        if os.path.exists(self.path("counters")):
+            os.unlink(self.path("counters"))
+        origin = self.start("origin", argv)
+        for service in SERVICES:
+            self.wait_until_accepts(origin, self.ports[service])
+        deadline = time.monotonic() + START_S
+        while not os.path.exists(self.path("counters")) or \
+                os.path.getsize(self.path("counters")) < 64 * self.origin_workers():
+            if time.monotonic() > deadline:
+                raise Failed(f"the origin made no counters: {origin.last_words()}")
+            time.sleep(0.003)
+        return origin
 
     def origin_workers(self):
         return max(1, min(4, len(self.load_processors()) - 1))
@@ -221,16 +230,20 @@ class Stage:
             self.ports["iperf3"] = port
 
 
-def haproxy_text(links, workers, descriptors, splice):
+def haproxy_text(links, workers, descriptors, variant):
     # Each connection has two sockets; pipes and a few others come on top, and haproxy refuses to start
     # with less than its limits ask for.
     maxconn = min(20000, (descriptors - 200 - 2 * MAX_PIPES) // 2)
     text = f"global\n    nbthread {workers}\n    maxconn {maxconn}\n"
-    if splice:
+    if variant == "log":
+        text += "    log stderr format raw daemon\n"
+    if variant == "splice":
         text += f"    tune.pipesize 1048576\n    maxpipes {MAX_PIPES}\n"
     text += (f"defaults\n    mode tcp\n    maxconn {maxconn}\n    backlog 4096\n    timeout connect 5s\n"
              "    timeout client 1h\n    timeout server 1h\n")
-    if splice:
+    if variant == "log":
+        text += "    log global\n    option tcplog\n"
+    if variant == "splice":
         # splice-auto would leave the choice to haproxy, and 2.6 then copied everything, bulk too.
         text += "    option splice-request\n    option splice-response\n"
     for number, (listen, target) in enumerate(links):
@@ -239,13 +252,17 @@ def haproxy_text(links, workers, descriptors, splice):
     return text
 
 
-def nginx_text(links, workers, folder, buffer):
+def nginx_text(links, workers, folder, variant):
     text = f"load_module {NGINX_STREAM};\n" if os.path.exists(NGINX_STREAM) else ""
     text += (f"daemon off;\nworker_processes {workers};\npid {folder}/nginx.pid;\n"
              f"error_log {folder}/nginx-error.log;\nevents {{\n    worker_connections 40000;\n}}\n"
              "stream {\n    proxy_connect_timeout 5s;\n    proxy_timeout 1h;\n")
-    if buffer != "16k":  # its default
-        text += f"    proxy_buffer_size {buffer};\n"
+    if variant != "16k":  # its default
+        text += "    proxy_buffer_size 64k;\n"
+    if variant == "log":
+        text += ("    log_format ends '$time_iso8601 $remote_addr:$remote_port $upstream_addr $status '\n"
+                 "                    '$bytes_received $bytes_sent $session_time $upstream_connect_time';\n"
+                 f"    access_log {folder}/nginx-access.log ends;\n")
     for listen, target in links:
         text += (f"    server {{\n        listen 127.0.0.1:{listen} backlog=4096;\n"
                  f"        proxy_pass 127.0.0.1:{target};\n    }}\n")
@@ -268,7 +285,7 @@ def describe(name, links, workers, descriptors, folder=FOLDER):
                 f"TCP:127.0.0.1:{target}"], ""
     path = f"{folder}/{name}.conf"
     if program == "haproxy":
-        text = haproxy_text(links, workers, descriptors, variant == "splice")
+        text = haproxy_text(links, workers, descriptors, variant)
         return ["haproxy", "-db", "-q", "-f", path], text
     text = nginx_text(links, workers, folder, variant)
     return ["nginx", "-e", f"{folder}/nginx-error.log", "-p", folder, "-c", path], text

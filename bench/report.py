@@ -24,6 +24,11 @@ processor: well below 100 % it was the load or the origin that set the rate.
 """
 
 
+CALLS_HEAD = """Counted by `strace -f -c` in windows of their own, in which nothing was timed. Under strace connections are
+few a second, so that where each carries one request there were 16 at a time.
+"""
+
+
 def markdown(header, rows):
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows]) + "\n"
@@ -214,7 +219,8 @@ def environment_text(data):
     return (
         f"{where['distribution']}, Linux {where['kernel']}; {where['processors']} processors "
         f"({where['processor']}), {where['memory_bytes'] / 2**30:.0f} GiB; pinning: {where['pinning']}. "
-        f"Everything ran as {where['user']}, with {where['descriptors']} descriptors and a pipe quota of "
+        f"Everything ran as {where['user']}, with {where['congestion_control']} congestion control, "
+        f"{where['descriptors']} descriptors and a pipe quota of "
         f"{where['pipe_quota_pages']} pages; other guests had {where['stolen_share'] * 100:.1f} % of the "
         f"processors. {programs}; {tools}.")
 
@@ -259,7 +265,7 @@ def render(data, source, pictures):
                 {"http": "cpu.svg", "bulk": "bulk.svg"}.get(group, ""))
     section("Memory", memory_table(data), "memory.svg")
     section("Latency", latencies(data))
-    section("System calls", calls_table(data))
+    section("System calls", CALLS_HEAD + calls if (calls := calls_table(data)) else "")
     section("Configurations", configurations(data))
     return "\n".join(line.rstrip() for line in "\n".join(filter(None, parts)).splitlines()) + "\n"
 

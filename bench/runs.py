@@ -8,6 +8,7 @@
 
 A window is in the middle of the load, after a warm-up, so that set-up and end do not count.
 """
+import contextlib
 import os
 import re
 import signal
@@ -22,6 +23,7 @@ from workloads import IDLE_BEFORE, IDLE_MORE, IDLE_WATCH_S, MESSAGE_BYTES
 AFTER_S = 0.15  # of load behind the window
 MIXED_START_S = 0.2
 SETTLE_S = 0.2
+IDLE_SETTLE_S = 1.3  # a forwarder may put off part of setting up a connection; that is not idling
 IPERF3_SETTLE_S = 0.1  # its server would take our probe, if it arrives late, for one of the test's connections
 SMOKE_CONNECTIONS = 8
 ATTACH_S = 0.7
@@ -33,7 +35,7 @@ class Bench:
 
     def __init__(self, stage, window_s, smoke=False):
         self.stage, self.window_s, self.smoke = stage, window_s, smoke
-        self.counters = measure.Counters(stage.path("counters"), stage.origin_workers())
+        self.counters = None  # those of the run's origin
 
     def window_seconds(self, workload):
         return self.window_s if self.smoke else self.window_s * workload.window_factor
@@ -49,22 +51,33 @@ class Bench:
         if self.smoke:
             return 0.5
         if workload.kind == "idle":
-            return 0.8 + IDLE_WATCH_S
+            return 0.6 + IDLE_SETTLE_S + IDLE_WATCH_S
         more = {"iperf3": -0.1, "wrk": 0.15, "wrk-close": 0.15, "mixed": 0.7}.get(workload.kind, 0.3)
         return workload.warm_up_s + self.window_seconds(workload) + more
 
-    def run(self, workload, name):
-        """The metrics of one run."""
+    @contextlib.contextmanager
+    def origin(self):
+        """Around a run; nothing that it started is left after it."""
         stage = self.stage
-        if not stage.origin.alive():
-            raise programs.OriginDied(f"the origin ended: {stage.origin.last_words()}")
-        if "iperf3" in workload.services:
-            stage.start_iperf3()
         running = len(stage.processes)
         try:
-            return self._run(workload, name)
+            origin = stage.start_origin()
+            self.counters = measure.Counters(stage.path("counters"), stage.origin_workers())
+            try:
+                yield
+            finally:
+                self.counters.close()
+            if not origin.alive():
+                raise Failed(f"the origin ended during the run: {origin.last_words()}")
         finally:
             stage.stop_all_after(running)
+
+    def run(self, workload, name):
+        """The metrics of one run."""
+        if "iperf3" in workload.services:
+            self.stage.start_iperf3()
+        with self.origin():
+            return self._run(workload, name)
 
     def _run(self, workload, name):
         stage = self.stage
@@ -157,7 +170,7 @@ def idle(bench, _workload, forwarder, ports):
     if forwarder:
         metrics["pss_bytes"] = (measure.pss_bytes(pids) - pss) / more
         metrics["base_pss_bytes"] = base_pss
-        time.sleep(0.05 if bench.smoke else SETTLE_S)
+        time.sleep(0.05 if bench.smoke else IDLE_SETTLE_S)
         cpu = measure.cpu_ns(pids)
         time.sleep(0.1 if bench.smoke else IDLE_WATCH_S)
         metrics["idle_cpu_us"] = (measure.cpu_ns(pids) - cpu) / 1e3
@@ -203,9 +216,8 @@ def count_calls(bench, workload, name, seconds):
     Attached while the load runs, so that setting up connections is counted only where it is the work.
     """
     stage, warm_up = bench.stage, bench.warm_up_seconds(workload)
-    links = [(stage.free_port(), stage.ports[service]) for service in workload.services]
-    running = len(stage.processes)
-    try:
+    with bench.origin():
+        links = [(stage.free_port(), stage.ports[service]) for service in workload.services]
         forwarder = programs.start_forwarder(stage, name, links, 1, stage.forwarder_processors(1))
         load = loads.start_load(stage, workload, [links[0][0]], traced_connections(workload),
                                 warm_up + ATTACH_S + seconds + AFTER_S)
@@ -216,8 +228,6 @@ def count_calls(bench, workload, name, seconds):
         after = measure.Snapshot(bench.counters, forwarder)
         stage.stop(tracer, signal.SIGINT)
         load.finish()
-    finally:
-        stage.stop_all_after(running)
     units = measure.Window(before, after).units(workload, MESSAGE_BYTES)
     if units <= 0:
         raise Failed("nothing arrived under strace")

@@ -6,13 +6,14 @@ runs.py. Its identifier is what --only takes and what stands in the results.
 from dataclasses import dataclass
 
 # The order is that of the tables. `direct` is no forwarder: what origin and load do by themselves.
-FORWARDERS = ("direct", "bare", "sluice", "sluice-quiet", "haproxy", "haproxy-splice", "nginx-16k",
-              "nginx-64k", "socat")
-PEERS = ("haproxy", "haproxy-splice", "nginx-64k", "nginx-16k", "socat", "bare")
+FORWARDERS = ("direct", "bare", "sluice", "sluice-quiet", "haproxy", "haproxy-splice", "haproxy-log",
+              "nginx-16k", "nginx-64k", "nginx-log", "socat")
+PEERS = ("haproxy", "haproxy-splice", "haproxy-log", "nginx-64k", "nginx-16k", "nginx-log", "socat", "bare")
 RELAYS = ("bare", "sluice", "haproxy", "haproxy-splice", "nginx-16k", "nginx-64k")
 WITH_DIRECT = ("direct",) + RELAYS
 WITH_SOCAT = WITH_DIRECT + ("socat",)  # it forks: only where few connections stay open
-WITH_QUIET = WITH_DIRECT + ("sluice-quiet",)  # a record is written when a connection ends
+# A record is written when a connection ends: by sluice unless it is told not to, by the others when told.
+WITH_LOGS = WITH_DIRECT + ("sluice-quiet", "haproxy-log", "nginx-log")
 MAIN = ("direct", "sluice", "haproxy", "nginx-64k")
 # bare has one target and socat one for each process, so neither can carry two kinds of load at once.
 TWO_TARGETS = ("direct", "sluice", "haproxy", "haproxy-splice", "nginx-16k", "nginx-64k")
@@ -52,7 +53,7 @@ def _http():
             f"keepalive-{count}", f"keep-alive, {count}", "http", "wrk", "request", count,
             WITH_SOCAT if count <= 64 else WITH_DIRECT, warm_up_s=1.2 if count > 64 else 0.4)
     yield Workload("close-64", "one request per connection, 64", "http", "wrk-close", "connection",
-                   64, WITH_QUIET)
+                   64, WITH_LOGS)
     for name, size in (("1k", 1 << 10), ("16k", 16 << 10), ("128k", 128 << 10), ("1m", 1 << 20)):
         label = "1 MiB" if name == "1m" else f"{size >> 10} KiB"
         yield Workload(f"response-{name}", f"responses of {label}, 16", "http", "wrk", "request", 16,
@@ -85,7 +86,7 @@ def _scale():
 
 WORKLOADS = {workload.name: workload for workload in (
     *_http(),
-    Workload("churn", "connect, 64 bytes, end; 64", "churn", "churn", "connection", 64, WITH_QUIET,
+    Workload("churn", "connect, 64 bytes, end; 64", "churn", "churn", "connection", 64, WITH_LOGS,
              services=("echo",)),
     *_bulk(),
     Workload("pingpong", "ping-pong alone", "latency", "pingpong", "message", 16, WITH_SOCAT,
