@@ -38,8 +38,8 @@ MUST_CHECK int sock_local_address(int fd, struct addr *ret_addr);
 
 /** Whether closing `fd` shows the peer a reset (true: the state every socket starts in, so that
  *  even a killed worker never looks like a clean end) or lets what was sent arrive, then FIN
- *  (false). */
-void sock_reset_on_close(int fd, bool reset);
+ *  (false). 0, or a negative errno: then it stays as it was. */
+int sock_reset_on_close(int fd, bool reset);
 
 /** Keeps urgent bytes in their place in the stream. sock_new() and TCP listeners do it by themselves. */
 void sock_keep_urgent_inline(int fd);

@@ -37,11 +37,9 @@ static int set_linger(int fd, bool reset)
     return sys_set_option(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
 }
 
-void sock_reset_on_close(int fd, bool reset)
+int sock_reset_on_close(int fd, bool reset)
 {
-    /* Can't fail on an open socket; and if it did, the end would only be shown as a reset. */
-    int ignored = set_linger(fd, reset);
-    (void)ignored;
+    return set_linger(fd, reset);
 }
 
 void sock_keep_urgent_inline(int fd)

@@ -120,8 +120,11 @@ static void close_io(struct io *io, bool clean)
     if (io->fd < 0) {
         return;
     }
-    if (clean) {
-        sock_reset_on_close(io->fd, false);
+    if (clean && sock_reset_on_close(io->fd, false) < 0) {
+        /* Linux has no reason to refuse it; a filter of system calls may. Closing resets then, and
+         * the last FIN is left to close(2): so it goes out before. */
+        int ignored = sys_shutdown_write(io->fd);
+        (void)ignored;
     }
     sys_close(io->fd);
     io->fd = -1;

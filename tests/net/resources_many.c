@@ -25,7 +25,7 @@ enum { MANY = 2500, CHURN = 10000 };
  * woken up once. Their number is bounded by debug builds, which look at each again and again. */
 Test(resources, idle_connections_cost_a_record_each_and_nothing_else)
 {
-    enum { WARM = 100, LOOK_MS = 1000, LOOK_CPU_MS = 30, BYTES_MAX = 1024 };
+    enum { WARM = 100, WATCHED_MS = 1500, LOOK_MS = 1000, LOOK_CPU_MS = 30, BYTES_MAX = 1024 };
     static struct pair pairs[MANY];
     char before[PROCFS_VALUE_BYTES];
     char after[PROCFS_VALUE_BYTES];
@@ -56,6 +56,7 @@ Test(resources, idle_connections_cost_a_record_each_and_nothing_else)
     (void)fprintf(stderr, "  %d idle connections: %llu bytes each\n", MANY,
                   (unsigned long long)((kib - warm_kib) * 1024 / (MANY - WARM)));
     cr_assert(count_targets(worker, "pipe:") == pipes, "it holds pipes for them");
+    pause_ms(WATCHED_MS); /* after a second each has its server's leg watched, once */
     read_status(worker, "voluntary_ctxt_switches", before);
     cpu_ms = proxy_cpu_ms(&proxy);
     pause_ms(LOOK_MS);

@@ -531,3 +531,33 @@ Test(session, holds_a_reset_back_until_the_fin_before_it_has_arrived)
     leg_close(&client);
     world_close(&world);
 }
+
+/* The kernel, or a filter of system calls, does not let SO_LINGER be taken back: the last FIN, which
+ * close(2) would have sent, has gone out before, and neither end is shown as a reset. */
+Test(session, ends_cleanly_although_linger_can_not_be_taken_back)
+{
+    for (int server_first = 0; server_first < 2; server_first++) {
+        struct leg client;
+        struct leg server;
+
+        world_init(&world, SPLICE_AUTO);
+        (void)world_add_tcp(&world);
+        world_open(&world);
+        world_pair(&world, &client, &server);
+        WORLD_UNTIL(&world, world_session(&world)->phase == SESSION_RELAYING);
+        fault_clear();
+        fault_fail(CALL_SET_OPTION, ANY_FD, 1, ALWAYS, EPERM);
+        leg_send(&world, &client, 1000);
+        leg_expect(&world, &server, 1000);
+        leg_shut(server_first == 1 ? &server : &client);
+        leg_expect_end(&world, server_first == 1 ? &client : &server, LEG_FIN);
+        leg_shut(server_first == 1 ? &client : &server);
+        leg_expect_end(&world, server_first == 1 ? &server : &client, LEG_FIN);
+        world_wait_records(&world, 1);
+        cr_assert(fault_fired() == 2);
+        cr_assert(reason_how(world.records[0].reason) == HOW_FIN);
+        leg_close(&client);
+        leg_close(&server);
+        world_close(&world);
+    }
+}
