@@ -6,6 +6,7 @@
 #include "proc/monitor.h"
 
 #include "base/line.h"
+#include "net/sys.h"
 #include "proc/exits.h"
 
 #include <errno.h>
@@ -17,8 +18,10 @@
 
 enum {
     /* After what it has read, the monitor lets more gather: a reader that sleeps in read(2) is woken
-     * by each write of a worker, and takes the processor from it. Not when the pipe fills faster. */
-    NAP_US = 2000
+     * by each write of a worker, and takes the processor from it. Not when the pipe fills faster,
+     * nor when the kernel granted a small one, which a burst of records would fill meanwhile. */
+    NAP_US = 2000,
+    NAP_PIPE_BYTES_MIN = 512 * 1024
 };
 
 static void write_out(const char *bytes, size_t len)
@@ -46,6 +49,7 @@ static void write_out(const char *bytes, size_t len)
 int monitor_run(int log_fd, const struct identity *identity)
 {
     static char bytes[16 * LINE_BYTES_MAX];
+    bool may_nap = sys_pipe_size(log_fd) >= NAP_PIPE_BYTES_MIN;
 
     /* Only a name for ps(1). */
     (void)prctl(PR_SET_NAME, "sluice-log", 0, 0, 0);
@@ -69,7 +73,7 @@ int monitor_run(int log_fd, const struct identity *identity)
             return len == 0 ? EXIT_STATUS_OK : EXIT_STATUS_FAILURE;
         }
         write_out(bytes, (size_t)len);
-        if (len < (ssize_t)sizeof(bytes) / 2) {
+        if (may_nap && len < (ssize_t)sizeof(bytes) / 2) {
             (void)usleep(NAP_US); /* interrupted or not */
         }
     }

@@ -23,7 +23,8 @@
  * Invariants
  *  I1 Park rule: flow_step() returns FLOW_RESTS only if the source is not readable, or ended, or
  *     the channel has no known room, and the target is not writable, or the channel is empty.
- *     EAGAIN clears IO_READABLE only when the pipe was empty; otherwise it means "pipe full" and
+ *     EAGAIN, or a short read that proves as much, clears IO_READABLE. After a splice it does so
+ *     only when the pipe was empty; otherwise it means "pipe full" and
  *     sets pipe_blocked, until a byte has left the pipe.
  *  I2 buffer_start <= buffer_end <= FLOW_BUFFER_BYTES. The pipe's bytes are compared with nothing.
  *  I3 Between steps a buffer or a pipe is held iff it holds bytes.

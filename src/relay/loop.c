@@ -26,8 +26,8 @@
  *     TASKS_PER_QUOTA others, so that nobody starves.
  *  L4 With a task queued, or one to be released, the loop does not wait.
  *
- * EPOLLRDHUP and EPOLLHUP are taken as "readable" and "writable" only: the bytes before the end
- * come first, and the end itself is what recv(2) says it is.
+ * EPOLLRDHUP and EPOLLHUP are taken as "readable", "writable" and "read on, there is an end": the
+ * bytes before it come first, and the end itself is what recv(2) says it is.
  *
  * Single-threaded. Does not log; does not close descriptors. Read next: flow.c. */
 #include "relay/loop.h"
@@ -198,22 +198,24 @@ static size_t run_all(struct list_node *batch)
 static void run_queued(struct loop *loop)
 {
     struct list_node batch;
+    struct list_node bulk;
     struct list_node *node;
     uint64_t quota_bytes;
 
-    /* A task that queues itself again goes behind this batch: L3. */
+    /* A task that queues itself again goes behind these batches: L3. */
     list_init(&batch);
+    list_init(&bulk);
     list_splice_back(&batch, &loop->run_queue);
+    list_splice_back(&bulk, &loop->bulk_queue);
     quota_bytes = (1 + run_all(&batch) / TASKS_PER_QUOTA) * BULK_QUOTA_BYTES;
-    list_splice_back(&batch, &loop->bulk_queue);
     loop->moved_bytes = 0;
-    while (loop->moved_bytes < quota_bytes && (node = list_pop_front(&batch)) != NULL) {
+    while (loop->moved_bytes < quota_bytes && (node = list_pop_front(&bulk)) != NULL) {
         struct task *task = CONTAINER_OF(node, struct task, node);
 
         task->run(task);
     }
-    list_splice_back(&batch, &loop->bulk_queue); /* those first that have waited */
-    list_splice_back(&loop->bulk_queue, &batch);
+    list_splice_back(&bulk, &loop->bulk_queue); /* those first that have waited */
+    list_splice_back(&loop->bulk_queue, &bulk);
 }
 
 /* Milliseconds until the next timer, rounded up so that the loop does not spin through the last

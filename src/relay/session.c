@@ -56,7 +56,9 @@
 enum {
     STARVED_RETRY_MS = 10,      /* after ENOMEM or ENOBUFS: no event will come */
     ENDING_WAIT_MAX_MS = 16000, /* between two looks at a peer that is slow to acknowledge */
-    ENDING_BRIEF_MS = 1000      /* patience with peers when sluice itself wants to end */
+    ENDING_BRIEF_MS = 1000,     /* patience with peers when sluice itself wants to end */
+    /* Whoever moved so much in one step, in and out, gives way in the next: a full buffer. */
+    BULK_STEP_BYTES = 2 * FLOW_BUFFER_BYTES
 };
 
 /* Idle connections hold this record and two sockets, nothing else (contract 4). */
@@ -195,6 +197,7 @@ static bool everything_delivered(struct session *session)
 }
 
 static void step_both(struct session *session, bool *ret_has_more, bool *ret_starves);
+static void watch_server(struct session *session);
 
 static void run_ending(struct session *session)
 {
@@ -210,6 +213,7 @@ static void run_ending(struct session *session)
         close_session(session, (enum reason)session->reason, session->end_error);
         return;
     }
+    watch_server(session); /* who has to be waited for may be gone */
     if (starves) {
         set_timer(session, now_ns(session) + STARVED_RETRY_MS * NS_PER_MS);
         return;
@@ -311,11 +315,20 @@ static bool wants_step(const struct flow *flow, enum flow_outcome outcome, const
     return outcome != FLOW_STARVES && !flow_may_rest(flow, source, target);
 }
 
+/* Grows whenever a byte or an end moves: comparing it before and after a step shows activity. */
+static uint64_t movement(const struct session *session)
+{
+    return session->up.bytes_in + flow_bytes_out(&session->up) + session->up.state +
+           session->down.bytes_in + flow_bytes_out(&session->down) + session->down.state;
+}
+
 static void step_both(struct session *session, bool *ret_has_more, bool *ret_starves)
 {
     struct flow_supplies *supplies = &session->listener->relay->supplies;
     struct io *client = &session->client;
     struct io *server = &session->server;
+    uint64_t before = movement(session);
+    uint64_t moved;
     enum flow_outcome up;
     enum flow_outcome down;
 
@@ -331,13 +344,9 @@ static void step_both(struct session *session, bool *ret_has_more, bool *ret_sta
     *ret_has_more = wants_step(&session->up, up, client, server) ||
                     wants_step(&session->down, down, server, client);
     *ret_starves = up == FLOW_STARVES || down == FLOW_STARVES;
-}
-
-/* Grows whenever a byte or an end moves: comparing it before and after a step shows activity. */
-static uint64_t movement(const struct session *session)
-{
-    return session->up.bytes_in + flow_bytes_out(&session->up) + session->up.state +
-           session->down.bytes_in + flow_bytes_out(&session->down) + session->down.state;
+    moved = movement(session) - before;
+    session->task.is_bulk = moved >= BULK_STEP_BYTES;
+    session->listener->relay->loop->moved_bytes += moved;
 }
 
 static bool source_has_ended(const struct flow *flow)
@@ -416,7 +425,6 @@ static void run_relaying(struct session *session)
 
     step_both(session, &has_more, &starves);
     if (movement(session) != before) {
-        session->listener->relay->loop->moved_bytes += movement(session) - before;
         session->active_ns = now_ns(session);
         if (session->first_byte_ns == 0 && session->down.bytes_in > 0) {
             session->first_byte_ns = now_ns(session);
@@ -431,7 +439,6 @@ static void run_relaying(struct session *session)
         session->half_closed = true;
         set_idle_timer(session);
     }
-    session->task.is_bulk = session->up.splicing || session->down.splicing;
     if (has_more) {
         loop_queue(session->listener->relay->loop, &session->task);
     } else if (starves) {

@@ -8,6 +8,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <linux/sockios.h>
+#include <netinet/tcp.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -560,4 +561,31 @@ Test(session, ends_cleanly_although_linger_can_not_be_taken_back)
         leg_close(&server);
         world_close(&world);
     }
+}
+
+/* A session that has to wait for its server, before it has lasted for a second, is told as any other
+ * when that server is gone: nothing else would end the wait as soon as user-timeout says. */
+Test(session, watches_the_server_it_has_to_wait_for_at_its_end)
+{
+    struct leg client;
+    struct leg server;
+    int timeout_ms = 0;
+    socklen_t len = sizeof(timeout_ms);
+
+    world_init(&world, SPLICE_AUTO);
+    (void)world_add_tcp(&world);
+    world.settings.tuning = (struct sock_tuning){61, 16, 123456};
+    world_open(&world);
+    world_pair(&world, &client, &server);
+    WORLD_UNTIL(&world, world_session(&world)->phase == SESSION_RELAYING);
+    fault_return(CALL_UNACKNOWLEDGED, world_session(&world)->server.fd, 1, 2, 1000);
+    leg_send(&world, &client, 1000);
+    leg_reset(&client);
+    WORLD_UNTIL(&world, world_session(&world)->phase == SESSION_ENDING);
+    cr_assert(getsockopt(world_session(&world)->server.fd, IPPROTO_TCP, TCP_USER_TIMEOUT,
+                         &timeout_ms, &len) == 0);
+    cr_assert(timeout_ms == 123456);
+    leg_expect_end(&world, &server, LEG_RESET);
+    leg_close(&server);
+    world_close(&world);
 }
