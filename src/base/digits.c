@@ -1,7 +1,8 @@
 /* Numbers as text without printf.
  *
  * A close record has some forty numbers, those of its addresses included. printf(3) reads a format,
- * sets up a stream and knows locales for each: measured, half of what a record cost. */
+ * sets up a stream and knows locales for each. In a profile of connections with one request (perf,
+ * 2026-11-23) libc had 4.0 % of the worker's time with printf, and 2.0 % without. */
 #include "base/digits.h"
 
 char *digits_padded(char *to, uint64_t value, size_t count)

@@ -9,7 +9,7 @@
  *      |                           |      what was received delivered first, for at most a second
  *      +------- 's', or end of pipe +---> all sessions reset, exit 0
  *
- * The order inside a turn: the loop (events, timers, tasks), then the log is flushed, then the next
+ * The order inside a turn: the loop (events, tasks, timers), then the log is flushed, then the next
  * wait. Nothing here runs on the byte path. */
 #include "proc/worker.h"
 
