@@ -46,7 +46,7 @@ static const struct setting settings[] = {
     {"splice", SETTING_CHOICE, offsetof(struct settings, splice), 0, 0, "auto|always|never", "auto",
      "move bulk through pipes, without copying"},
     {"pipe-size", SETTING_SIZE, offsetof(struct settings, pipe_size_bytes), 64 * KIB, 1024 * KIB,
-     NULL, "256k", "size of those pipes"},
+     NULL, "1m", "size of those pipes; 256k at most for more than 16 MiB of them at once"},
     {"busy-poll", SETTING_DURATION, offsetof(struct settings, busy_poll_ns), NS_PER_MS, NS_PER_S,
      "off", "off", "asks for events this long before it sleeps: less latency, a busy processor"},
     {"source", SETTING_ADDRESS, offsetof(struct settings, source), 0, 0, NULL, "",

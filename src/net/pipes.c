@@ -23,7 +23,11 @@
 
 enum {
     PIPE_REFUSALS = 64, /* requests refused after the kernel refused one */
-    PIPES_KEPT_MAX = 64 /* more than a busy worker has in flight at once: 16 MiB of quota */
+    /* Of the quota, which all processes of a user share, a worker keeps so much for next time; and
+     * what it lends beyond that is in smaller pieces, so that many slow readers find some, too. */
+    KEPT_BYTES_MAX = 16 * 1024 * 1024,
+    PIPES_KEPT_MAX = 64,
+    PIPE_BYTES_OF_MANY = 256 * 1024
 };
 
 int pipe_pool_init(struct pipe_pool *pool, size_t pipes_max, int pipe_bytes,
@@ -98,6 +102,13 @@ static bool open_pipe(struct pipe *pipe, int pipe_bytes, bool *ret_degraded)
     return true;
 }
 
+static int bytes_of_next(const struct pipe_pool *pool)
+{
+    bool many = (pool->pipes_lent + 1) * (size_t)pool->pipe_bytes > KEPT_BYTES_MAX;
+
+    return many && pool->pipe_bytes > PIPE_BYTES_OF_MANY ? PIPE_BYTES_OF_MANY : pool->pipe_bytes;
+}
+
 static struct pipe *create(struct pipe_pool *pool)
 {
     struct pipe *pipe = pool->vacant;
@@ -111,7 +122,7 @@ static struct pipe *create(struct pipe_pool *pool)
         pool->refusals_left--;
         return NULL;
     }
-    opened = open_pipe(pipe, pool->pipe_bytes, &degraded);
+    opened = open_pipe(pipe, bytes_of_next(pool), &degraded);
     if (degraded) {
         metric_add(&pool->metrics->pipes_degraded, 1);
     }
@@ -145,7 +156,8 @@ void pipe_pool_return(struct pipe_pool *pool, struct pipe *pipe, bool empty)
 {
     CHECK(pool->pipes_lent > 0);
     pool->pipes_lent--;
-    if (!empty || pool->pipes_kept >= PIPES_KEPT_MAX) {
+    if (!empty || pool->pipes_kept >= PIPES_KEPT_MAX ||
+        (pool->pipes_kept + 1) * (size_t)pool->pipe_bytes > KEPT_BYTES_MAX) {
         destroy(pool, pipe);
         return;
     }

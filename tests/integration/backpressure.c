@@ -395,7 +395,7 @@ static void send_and_expect(int from, int to, uint64_t key, uint64_t offset, uin
 }
 
 /* BP-05, B13, B01: transfers that end exactly at a limit of the implementation (k buffers of 64
- * KiB, pipes of 256 KiB, budgets of 512 KiB), or one byte beside it, and then silence: no FIN and
+ * KiB, pipes of 1 MiB, budgets of 512 KiB), or one byte beside it, and then silence: no FIN and
  * no other event comes to help, and every byte arrives. On a fresh connection each, and all on
  * one. */
 Test(backpressure, leaves_no_byte_behind_when_a_transfer_ends_at_a_limit)

@@ -188,7 +188,7 @@ Test(command_line, says_what_a_value_should_look_like)
          "as auto"},
         {{"--pipe-size", "2m"},
          "argument 1, \"--pipe-size\": found \"2m\", expected a size in bytes, or with k m g, from "
-         "64k to 1m, such as 256k"},
+         "64k to 1m, such as 1m"},
         {{"--splice", "sometimes"},
          "argument 1, \"--splice\": found \"sometimes\", expected one of auto|always|never"},
         {{"--log", "xml"}, "argument 1, \"--log\": found \"xml\", expected one of text|json|none"},

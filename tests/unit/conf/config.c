@@ -20,7 +20,7 @@
     "keepalive-interval 15s\n"                                                                     \
     "user-timeout 15m\n"                                                                           \
     "splice auto\n"                                                                                \
-    "pipe-size 256k\n"                                                                             \
+    "pipe-size 1m\n"                                                                               \
     "busy-poll off\n"                                                                              \
     "log text\n"
 
@@ -86,7 +86,7 @@ Test(config, starts_with_the_defaults)
     cr_assert(config.settings.keepalive_interval_ns == 15 * NS_PER_S);
     cr_assert(config.settings.user_timeout_ns == 900 * NS_PER_S);
     cr_assert(config.settings.splice == CONFIG_SPLICE_AUTO);
-    cr_assert(config.settings.pipe_size_bytes == 256 * 1024);
+    cr_assert(config.settings.pipe_size_bytes == 1024 * 1024);
     cr_assert(config.settings.log == CONFIG_LOG_TEXT);
     cr_assert_str_eq(config.settings.source, "");
     cr_assert_str_eq(config.settings.user, "");
@@ -199,7 +199,7 @@ Test(config, prints_itself_as_a_file)
                            "keepalive-interval 15s\n"
                            "user-timeout 15m\n"
                            "splice never\n"
-                           "pipe-size 256k\n"
+                           "pipe-size 1m\n"
                            "busy-poll off\n"
                            "source 192.0.2.7\n"
                            "log json\n"

@@ -297,7 +297,7 @@ Test(options, mistakes_in_options_are_named)
         {{"--pipe-size", "1g", ":80=a:1"},
          1,
          "sluice: argument 1, \"--pipe-size\": found \"1g\", expected a size in bytes, or with k m "
-         "g, from 64k to 1m, such as 256k\n"},
+         "g, from 64k to 1m, such as 1m\n"},
         {{"--log=xml=1", ":80=a:1"},
          1,
          "sluice: argument 1, \"--log=xml=1\": found \"xml=1\", expected one of text|json|none\n"},

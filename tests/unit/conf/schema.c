@@ -304,7 +304,7 @@ Test(schema, refusal_is_one_sentence)
         {"connect-timeout", "a duration with its unit (ms s m h d) from 1ms to 1h, such as 5s"},
         {"idle-timeout",
          "a duration with its unit (ms s m h d) from 1ms to 365d, or off, such as 1h"},
-        {"pipe-size", "a size in bytes, or with k m g, from 64k to 1m, such as 256k"},
+        {"pipe-size", "a size in bytes, or with k m g, from 64k to 1m, such as 1m"},
         {"splice", "one of auto|always|never"},
         {"source", "an IPv4 or IPv6 address without port, such as 192.0.2.7"},
         {"user", "a name of 1 to 63 bytes"},

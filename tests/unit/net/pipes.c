@@ -263,6 +263,30 @@ Test(pipes, return_aborts_when_nothing_is_lent, .init = cr_redirect_stderr, .sig
     pipe_pool_return(&pool, pipe, true);
 }
 
+/* Large ones: 16 MiB are lent in the size that is asked for, the rest in pieces of 256 KiB; and 16 MiB
+ * are kept. */
+Test(pipes, of_many_are_small)
+{
+    enum { LARGE = 16, BURST = LARGE + 8 };
+    struct pipe *pipes[BURST];
+    struct pipe_pool pool;
+
+    init(&pool, BURST, PIPE_BYTES_MAX);
+    for (size_t i = 0; i < BURST; i++) {
+        pipes[i] = lend(&pool);
+        if (metric_get(&metrics.pipes_degraded) == 0) {
+            cr_assert(fcntl(pipes[i]->write_fd, F_GETPIPE_SZ) ==
+                          (i < LARGE ? PIPE_BYTES_MAX : 256 * 1024),
+                      "pipe %zu", i);
+        }
+    }
+    for (size_t i = 0; i < BURST; i++) {
+        pipe_pool_return(&pool, pipes[i], true);
+    }
+    assert_counts(&pool, 0, LARGE);
+    pipe_pool_fini(&pool);
+}
+
 /* After a burst the quota is given back: of 80 pipes 64 are kept, the rest is closed. */
 Test(pipes, kept_are_64_at_most)
 {
