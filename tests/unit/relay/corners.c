@@ -3,12 +3,15 @@
  * that no other test saw. See support/unit/world.h. */
 #include "base/macros.h"
 #include "relay/connect.h"
+#include "support/stream.h"
 #include "support/unit/fault.h"
 #include "support/unit/world.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 
 /* RLIMIT_AS says nothing useful about a process with terabytes of shadow memory. */
 #if defined(__SANITIZE_ADDRESS__)
@@ -50,7 +53,101 @@ static void reset_leg(void *context)
     leg_reset(context);
 }
 
+/* Bytes of the leg's stream with a descriptor beside them, as only unix sockets take it. */
+static void send_with_descriptor(struct leg *leg, size_t len)
+{
+    unsigned char bytes[1024];
+    struct iovec piece = {.iov_base = bytes, .iov_len = len};
+    union {
+        struct cmsghdr header;
+        unsigned char space[CMSG_SPACE(sizeof(int))];
+    } control = {.space = {0}};
+    struct msghdr message = {
+        .msg_iov = &piece,
+        .msg_iovlen = 1,
+        .msg_control = &control,
+        .msg_controllen = sizeof(control),
+    };
+
+    cr_assert(len <= sizeof(bytes));
+    stream_fill(leg->send_key, leg->sent, bytes, len);
+    control.header.cmsg_level = SOL_SOCKET;
+    control.header.cmsg_type = SCM_RIGHTS;
+    control.header.cmsg_len = CMSG_LEN(sizeof(int));
+    memcpy(CMSG_DATA(&control.header), &leg->fd, sizeof(int));
+    cr_assert(sendmsg(leg->fd, &message, MSG_NOSIGNAL) == (ssize_t)len);
+    leg->sent += len;
+}
+
 /* --- session --- */
+
+static uint64_t bytes_moved(const struct session *session)
+{
+    return session->up.bytes_in + flow_bytes_out(&session->up);
+}
+
+/* The loop lets bulk move so many bytes a turn; so a session says how much it has moved, in and out,
+ * and that it moves bulk, as long as it does. */
+Test(session, tells_the_loop_how_much_bulk_it_has_moved)
+{
+    const struct session *session;
+    struct leg client;
+    struct leg server;
+
+    open_pair(SPLICE_AUTO, &client, &server);
+    session = world_session(&world);
+    for (int turns = 0, measured = 0; measured < 5; turns++) {
+        uint64_t before = bytes_moved(session);
+        bool is_bulk = session->task.is_bulk;
+
+        cr_assert(turns < 10000, "it moves bulk, and does not say so");
+        (void)leg_try_send(&client, 1 << 20);
+        (void)leg_try_read(&server, SIZE_MAX);
+        world_turn(&world);
+        if (is_bulk && bytes_moved(session) > before) {
+            cr_assert(world.loop.moved_bytes == bytes_moved(session) - before);
+            measured++;
+        }
+    }
+    leg_expect(&world, &server, client.sent - server.received);
+    leg_send(&world, &client, 1);
+    leg_expect(&world, &server, 1);
+    world_idle(&world, 2);
+    cr_assert(!session->task.is_bulk, "what it moves now is small");
+    world_converse(&world, &client, &server, 1);
+    (void)world_expect_end(&world, REASON_SERVER_FIN, CLOSED_BY_CLIENT, 0);
+    world_close(&world);
+}
+
+/* A read of a unix socket stops behind bytes that had a descriptor beside them, though more is there,
+ * and one event tells of both. sluice passes on bytes, and drops the descriptor; the bytes behind it
+ * arrive at once, of clients as of servers. */
+Test(session, reads_on_behind_a_descriptor_in_a_unix_stream)
+{
+    static const enum splice_mode modes[] = {SPLICE_NEVER, SPLICE_ALWAYS, SPLICE_AUTO};
+
+    for (size_t i = 0; i < ARRAY_LEN(modes) * 2; i++) {
+        bool from_client = i % 2 == 0;
+        struct leg client;
+        struct leg server;
+        struct leg *from = from_client ? &client : &server;
+        struct leg *to = from_client ? &server : &client;
+
+        world_init(&world, modes[i / 2]);
+        (void)world_add_unix(&world, 10);
+        world.unix_front = true;
+        world_open(&world);
+        world_pair(&world, &client, &server);
+        WORLD_UNTIL(&world, world_session(&world)->phase == SESSION_RELAYING);
+        world_idle(&world, 2);
+        send_with_descriptor(from, 100);
+        cr_assert(leg_try_send(from, 200) == 200);
+        leg_expect(&world, to, 300);
+        world_converse(&world, &client, &server, 1000);
+        (void)world_expect_end(&world, REASON_SERVER_FIN, CLOSED_BY_CLIENT, 0);
+        world_close(&world);
+    }
+}
 
 /* The client shuts; in the same turn, after its FIN was read, the server turns out to have reset.
  * The reset is what ended the connection. */

@@ -7,6 +7,7 @@
 #include "support/unit/fault.h"
 #include "support/unit/world.h"
 
+#include <arpa/inet.h>
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <stddef.h>
@@ -365,6 +366,37 @@ Test(listener, resumes_all_that_have_paused)
     world_converse(&world, &clients[1], &servers[1], 10);
     expect_service(0);
     world_wait_records(&world, 2);
+    listener_close(&second);
+    world_close(&world);
+}
+
+/* A listener on the wildcard has clients at many addresses of ours: the record says which one it was,
+ * as it does for a listener on one address. */
+Test(listener, knows_at_which_address_a_client_came)
+{
+    struct addr any = addr_any(AF_INET, 0);
+    struct listener second;
+
+    open_world(1);
+    second = world.listener;
+    cr_assert(listener_start(&second, &world.relay,
+                             sock_listen_tcp(&any, &world.settings.tuning, true)) == 0);
+    for (size_t i = 0; i < 3; i++) {
+        struct addr first = world.address;
+        struct addr address = first;
+
+        if (i > 0) { /* 127.0.0.1 and 127.0.0.2 by the second listener */
+            address.len = sizeof(address.u);
+            cr_assert(getsockname(second.io.fd, &address.u.any, &address.len) == 0);
+            address.u.v4.sin_addr.s_addr = htonl(INADDR_LOOPBACK + (uint32_t)i - 1);
+        }
+        world.address = address;
+        clients[0] = world_connect(&world);
+        world.address = first;
+        expect_service(0);
+        world_wait_records(&world, i + 1);
+        cr_assert(addr_equal(&world.records[i].client_local, &address));
+    }
     listener_close(&second);
     world_close(&world);
 }
