@@ -555,7 +555,8 @@ static void run_full_pipe(const char *mode, bool in_slices)
     (void)snprintf(name, sizeof(name), "@sluice-test-full-%d", getpid());
     (void)snprintf(argument, sizeof(argument), "%s:%d=unix:%s", proxy.ip, PROXY_PORT, name);
     listen_fd = peer_listen_unix(name);
-    proxy_start(&proxy, (const char *const[]){"--splice", mode, argument, NULL});
+    proxy_start(&proxy,
+                (const char *const[]){"--splice", mode, "--pipe-size", "256k", argument, NULL});
     pair = pair_open(&proxy, listen_fd);
     if (in_slices) {
         len = send_slices_until_unread(pair.client, 5);

@@ -452,10 +452,15 @@ ParameterizedTestParameters(data, survives_system_calls_that_fail)
 ParameterizedTest(struct fault *fault, data, survives_system_calls_that_fail)
 {
     enum { LEN = 4 * MIB + 1 };
+    /* Small pipes, so that there are as many calls as the rows count. */
+    const char *options[] = {"--splice", fault->mode, "--pipe-size", "64k", NULL};
     struct tracer tracer;
     struct proxy proxy;
-    int listen_fd = start_with_mode(&proxy, fault->mode);
+    int listen_fd;
 
+    proxy_init(&proxy);
+    proxy_start_simple(&proxy, options);
+    listen_fd = peer_listen(proxy.ip, ORIGIN_PORT, 128);
     start_tracer(&tracer, only_worker(&proxy), fault->inject);
     exchange_and_close(pair_open(&proxy, listen_fd), BOTH_AT_ONCE, 50, LEN);
     exchange_and_close(pair_open(&proxy, listen_fd), CLIENT_FIRST, 52, LEN);
