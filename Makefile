@@ -300,6 +300,7 @@ bench-quick: ## The main columns of it in two minutes; prints them, writes nothi
 
 bench-smoke: ## Every workload and forwarder once, for a moment: does the benchmark run? A minute
 	+@$(RUN_BENCH) --smoke
+	@exec python3 -B bench/scale.py --build '$(BUILD)' --connections 2000
 
 bench-check: ## Compare with the newest of bench/results: fails when sluice costs more than then
 	+@$(RUN_BENCH) --check

@@ -53,7 +53,7 @@
 #include <unistd.h>
 
 #define SCRATCH_BYTES   (64 * 1024)
-#define PIPE_BYTES      (256 * 1024)
+#define PIPE_BYTES      (1024 * 1024)
 #define TURN_BYTES      (512 * 1024)
 #define EVENTS_PER_TURN 256
 

@@ -243,6 +243,7 @@ def main():
     try:
         check_perf()
         with programs.Stage(options.build, os.path.join(options.build, "sluice")) as stage:
+            stage.start_origin()
             counters = measure.Counters(stage.path("counters"), stage.origin_workers())
             where = environment.Environment(stage)
             parts = [head(where.facts)]

@@ -103,6 +103,7 @@ class Stage:
                 path = self.sluice if name == "sluice" else f"{self.build}/bench/{name}"
                 if os.path.exists(path):
                     shutil.copy(path, os.path.join(self.folder, name))
+                    os.chmod(os.path.join(self.folder, name), 0o755)  # whatever the umask was
             if len(self.processors) > 1:
                 os.sched_setaffinity(0, self.load_processors())
         except BaseException:
@@ -286,7 +287,8 @@ def describe(name, links, workers, descriptors, folder=FOLDER):
     path = f"{folder}/{name}.conf"
     if program == "haproxy":
         text = haproxy_text(links, workers, descriptors, variant)
-        return ["haproxy", "-db", "-q", "-f", path], text
+        quiet = [] if variant == "log" else ["-q"]  # which also closes its stderr
+        return ["haproxy", "-db", *quiet, "-f", path], text
     text = nginx_text(links, workers, folder, variant)
     return ["nginx", "-e", f"{folder}/nginx-error.log", "-p", folder, "-c", path], text
 

@@ -44,9 +44,9 @@ CLEAN = ("client-fin", "server-fin")
 
 
 class Stage(programs.Stage):
-    """Has no origin on fixed services but echoes on several addresses, and pins nothing."""
+    """Has no origin of all services but echoes on several addresses, and pins nothing."""
 
-    def _start_origin(self):
+    def start_origins(self):
         for name in ("sluice", "origin", "load"):
             if not os.path.exists(self.path(name)):
                 raise Failed(f"{name} is missing below {self.build}: run make")
@@ -239,6 +239,7 @@ def main():
     options = parser.parse_args()
     try:
         with Stage(options.build, os.path.join(options.build, "sluice")) as stage:
+            stage.start_origins()
             where = environment.Environment(stage)
             found = run(stage, options.connections)
             found["environment"] = {**where.finish(), "pinning": "none", "origin_workers": TARGETS}
