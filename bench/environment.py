@@ -2,6 +2,7 @@
 import os
 import platform
 import pwd
+import subprocess
 
 import measure
 import programs
@@ -33,6 +34,17 @@ def _distribution():
     return "unknown"
 
 
+def _source():
+    """The commit, with `-dirty` behind it if there were changes. Of the checkout: --sluice may be other."""
+    try:
+        done = subprocess.run(["git", "--no-optional-locks", "describe", "--always", "--dirty"],
+                              cwd=os.path.dirname(os.path.abspath(__file__)), capture_output=True,
+                              text=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    return done.stdout.strip() or "unknown"
+
+
 class Environment:
     """Begun before the runs and finished after them: how much of the machine others had is in it."""
 
@@ -41,6 +53,7 @@ class Environment:
         virtual = " hypervisor " in _first("/proc/cpuinfo", "flags") + " "
         many = len(stage.processors) > 1
         self.facts = {
+            "source": _source(),
             "kernel": platform.release(),
             "distribution": _distribution(),
             "processor": _first("/proc/cpuinfo", "model name") + (", virtual" if virtual else ""),
@@ -50,6 +63,7 @@ class Environment:
             "descriptors": stage.descriptors,
             "congestion_control": _read("/proc/sys/net/ipv4/tcp_congestion_control"),
             "pipe_quota_pages": int(_read("/proc/sys/fs/pipe-user-pages-soft") or 0),
+            # The forwarder of a workload that is not pinned may use all of them.
             "pinning": (f"forwarder on processor {stage.processors[0]}, origin and load on "
                         f"{','.join(map(str, stage.load_processors()))}") if many else "none",
             "origin_workers": stage.origin_workers(),

@@ -1,10 +1,10 @@
 /*
  * histogram: how long things took, in buckets that are at most 1/128 of their value wide.
  *
- * A run of a minute at 100,000 messages a second has six million latencies, and the interesting ones
- * are the few largest. Keeping them all to sort them would make the load compete for the cache with
- * what it measures; steps of equal width would be too coarse for 20 us or too many for 60 s. So the
- * width doubles with the value:
+ * A run of a minute at 100,000 messages a second has six million latencies, and the interesting
+ * ones are the few largest. Keeping them all to sort them would make the load compete for the cache
+ * with what it measures; steps of equal width would be too coarse for 20 us or too many for 60 s.
+ * So the width doubles with the value:
  *
  *   value, ns          buckets   width, ns
  *   0 .. 127           128       1

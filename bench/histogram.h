@@ -22,11 +22,12 @@ struct histogram {
     uint64_t max_ns; /* exact */
 };
 
-/** Counts one value. A negative one counts as 0; one above HISTOGRAM_VALUE_MAX in the last bucket. */
+/** Counts one value. A negative one counts as 0; one above HISTOGRAM_VALUE_MAX in the last
+ *  bucket. */
 void histogram_add(struct histogram *histogram, int64_t value_ns);
 
-/** The value that per_100_000 of each 100,000 do not exceed: the top of its bucket, so up to 0.79 % too
- *  large and never too small; 0 if nothing was counted. */
+/** The value that per_100_000 of each 100,000 do not exceed: the top of its bucket, so up to 0.79 %
+ *  too large and never too small; 0 if nothing was counted. */
 uint64_t histogram_quantile_ns(const struct histogram *histogram, uint32_t per_100_000);
 
 /** Prints `,"NAME":12.3` in microseconds for that quantile, null if nothing was counted. */

@@ -1,9 +1,10 @@
 /*
  * load: what wrk cannot do: streams, messages by a timetable, idle connections, short connections.
  *
- * wrk puts HTTP requests on a forwarder as fast as they are answered. That leaves out what a forwarder
- * of TCP is for, and it measures latency only at full load and only of requests that it got round to
- * send. The four modes of this program fill the gap; each runs against a raw service of origin:
+ * wrk puts HTTP requests on a forwarder as fast as they are answered. That leaves out what a
+ * forwarder of TCP is for, and it measures latency only at full load and only of requests that it
+ * got round to send. The four modes of this program fill the gap; each runs against a raw service
+ * of origin:
  *
  *   mode       service          question                            source
  *   bulk       sink, source     how many bytes a second             load_bulk.c
@@ -18,10 +19,10 @@
  * that is measured. A run that needs more load starts more of it.
  *
  * All modes: connections stand before the clock starts (but for churn, whose connections are the
- * measurement); if one cannot be opened, nothing is measured (but idle goes on with the others). Every
- * wait has an end: a peer that owes something and is silent for 10 s is an error, and its connection is
- * closed. The first TERM or INT ends the measurement, brings the connections to an end and prints the
- * result of the time that there was; the second one does not wait for the peers.
+ * measurement); if one cannot be opened, nothing is measured (but idle goes on with the others).
+ * Every wait has an end: a peer that owes something and is silent for 10 s is an error, and its
+ * connection is closed. The first TERM or INT ends the measurement, brings the connections to an
+ * end and prints the result of the time that there was; the second one does not wait for the peers.
  *
  * Exit status: 0, 1 if a connection failed (the JSON says how many, why, and the first in words; so
  * does stderr), 2 for wrong usage.

@@ -1,19 +1,20 @@
 /*
  * load_bulk: streams of bytes, as fast as the peer takes and gives them.
  *
- * What is measured is the forwarder, on the same machine and with the same processors as the load. So
- * the load does as little for a byte as it can: it sends from one block of 256 KiB that stays in the
- * cache, and what it receives it drops in the kernel with MSG_TRUNC, which for TCP copies nothing
- * (tcp(7)). No byte is looked at; that streams arrive unharmed is for the tests to show.
+ * What is measured is the forwarder, on the same machine and with the same processors as the load.
+ * So the load does as little for a byte as it can: it sends from one block of 256 KiB that stays in
+ * the cache, and what it receives it drops in the kernel with MSG_TRUNC, which for TCP copies
+ * nothing (tcp(7)). No byte is looked at; that streams arrive unharmed is for the tests to show.
  *
  *   direction   against   the load        counted
  *   up          a sink    sends           what the kernel has taken
  *   down        a source  receives        what was dropped
  *   both        a source  does both, full duplex on every connection
  *
- * A turn of a connection is one send and one receive, and then the others have theirs: none can starve
- * another. The clock starts when all connections stand; counting ends with it, and what comes while
- * the streams are brought to an end (FIN, then whatever is under way, then the other FIN) is dropped.
+ * A turn of a connection is one send and one receive, and then the others have theirs: none can
+ * starve another. The clock starts when all connections stand; counting ends with it, and what
+ * comes while the streams are brought to an end (FIN, then whatever is under way, then the other
+ * FIN) is dropped.
  *
  * Invariants:
  *   I1  bytes_up and bytes_down were moved between begin and end of `seconds`.

@@ -4,14 +4,14 @@
  *   connect ----> message ----> its echo ----> FIN ----> the peer's FIN, close ----> connect ...
  *      begun_ns                                             latency ends
  *
- * There are always as many under way as were asked for: a slot opens its next connection in the same
- * turn in which it closed the last. A slot whose connection fails stays empty, so that a server which
- * refuses is not hammered; the run is worth nothing then, and its exit status says so. Connections that
- * are under way at the end are brought to theirs but not counted.
+ * There are always as many under way as were asked for: a slot opens its next connection in the
+ * same turn in which it closed the last. A slot whose connection fails stays empty, so that a
+ * server which refuses is not hammered; the run is worth nothing then, and its exit status says so.
+ * Connections that are under way at the end are brought to theirs but not counted.
  *
- * The load ends first, so the ports in TIME_WAIT are its own. On loopback Linux lets them be used again
- * after a second (net.ipv4.tcp_tw_reuse is 2 by default), which is enough for 28,000 connections a
- * second; beyond that connect says that there is no port.
+ * The load ends first, so the ports in TIME_WAIT are its own. On loopback Linux lets them be used
+ * again after a second (net.ipv4.tcp_tw_reuse is 2 by default), which is enough for 28,000
+ * connections a second; beyond that connect says that there is no port.
  *
  * Invariants:
  *   I1  Only connections that began and ended within `seconds` are counted, with their latency.

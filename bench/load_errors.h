@@ -29,7 +29,8 @@ struct load_errors {
 void load_errors_note(struct load_errors *errors, enum load_error_kind kind, const char *what,
                       const char *where, int error_number);
 
-/** Prints `,"errors":3,"error_kinds":{...},"first_error":"..."`, null for the last if there is none. */
+/** Prints `,"errors":3,"error_kinds":{...},"first_error":"..."`, null for the last if there is
+ *  none. */
 void load_errors_print(FILE *to, const struct load_errors *errors);
 
 /** One line for a person on stderr, if there were errors. Returns the exit status: 0 or 1. */

@@ -1,15 +1,15 @@
 /*
  * load_exchange: one message to an echo and back.
  *
- * A forwarder that is fast because it mixes up or loses bytes must not win. So each answer is compared
- * with what was sent. Messages are cut from one pattern, bytes 0 to 255 again and again, at an offset
- * that moves on by one for each message of a connection: an answer that is late, doubled or of another
- * connection does not match (of a neighbour whose count is the same it does; the pattern is shared so
- * that the load has no memory to fill and none for each connection).
+ * A forwarder that is fast because it mixes up or loses bytes must not win. So each answer is
+ * compared with what was sent. Messages are cut from one pattern, bytes 0 to 255 again and again,
+ * at an offset that moves on by one for each message of a connection: an answer that is late,
+ * doubled or of another connection does not match (of a neighbour whose count is the same it does;
+ * the pattern is shared so that the load has no memory to fill and none for each connection).
  *
- * A connection has one message under way at most. So bytes beyond it are as wrong as false ones, and
- * the receive asks for more than it expects to see them; that it gets less also says that the socket
- * is empty, without a second call.
+ * A connection has one message under way at most. So bytes beyond it are as wrong as false ones,
+ * and the receive asks for more than it expects to see them; that it gets less also says that the
+ * socket is empty, without a second call.
  *
  * Invariants:
  *   I1  received <= bytes, and of an echo received <= sent: an answer that overtakes is wrong.

@@ -1,20 +1,20 @@
 /*
  * load_idle: connections that stand and do nothing, until they are told to.
  *
- * What idle connections cost is read by somebody else, in /proc, while they stand: so this mode only
- * opens them, says so, and obeys lines on its standard input:
+ * What idle connections cost is read by somebody else, in /proc, while they stand: so this mode
+ * only opens them, says so, and obeys lines on its standard input:
  *
  *   (start)   every connection is opened and has one byte echoed     "event":"ready"
  *   ping      every connection has one byte echoed                   "event":"ping"
  *   quit      every connection is ended, FIN after FIN               "event":"end"
  *   (end)     the same as quit; so does TERM or INT, or an hour without a command
  *
- * The number of errors is that since the start. A connection that failed stays closed; the others go
- * on, and "connections" says how many they are.
+ * The number of errors is that since the start. A connection that failed stays closed; the others
+ * go on, and "connections" says how many they are.
  *
- * While there is nothing to do the process sleeps in ppoll, on its input and on the epoll descriptor,
- * which is readable when a connection has an event. Input is not in that epoll: it may be a file,
- * which epoll refuses, and it must not wake a ping that is going on.
+ * While there is nothing to do the process sleeps in ppoll, on its input and on the epoll
+ * descriptor, which is readable when a connection has an event. Input is not in that epoll: it may
+ * be a file, which epoll refuses, and it must not wake a ping that is going on.
  */
 #include "load_idle.h"
 

@@ -1,10 +1,10 @@
 /*
  * load_loop: the connections of the load, their epoll, and what every mode does with them.
  *
- * A load has to cost less than what it measures and must never be what stalls. So there is one thread,
- * one edge-triggered epoll, no allocation after the start, and no timer for each connection: those
- * that wait for their peer are on one list in the order in which they began to wait, and only its
- * head can be too late.
+ * A load has to cost less than what it measures and must never be what stalls. So there is one
+ * thread, one edge-triggered epoll, no allocation after the start, and no timer for each
+ * connection: those that wait for their peer are on one list in the order in which they began to
+ * wait, and only its head can be too late.
  *
  *   closed --open--> connecting, busy --begin or done--> busy <--begin / done--> resting
  *                          |                               |                        |
@@ -15,9 +15,9 @@
  * connection that rests has no turns; it fails if its peer ends it.
  *
  * A receive or send that moved less than it was asked for says as much as EAGAIN would, which saves
- * half of the system calls; epoll(7) permits it for streams. The exception is the end: bytes and FIN
- * may have come with one event, and there will not be another. EPOLLRDHUP tells, and then only recv
- * itself can say that the end is reached.
+ * half of the system calls; epoll(7) permits it for streams. The exception is the end: bytes and
+ * FIN may have come with one event, and there will not be another. EPOLLRDHUP tells, and then only
+ * recv itself can say that the end is reached.
  *
  * Invariants:
  *   I1  A connection off the run queue is not readable and writable, as far as its job needs it,
@@ -86,7 +86,7 @@ static void link_append(struct load_link *head, struct load_link *link)
     head->prev = link;
 }
 
-/* ---- A connection -------------------------------------------------------------------------------- */
+/* ---- A connection ---------------------------------------------------------------------------- */
 
 bool load_conn_is_busy(const struct load_conn *conn)
 {
@@ -243,7 +243,7 @@ ssize_t load_conn_receive(struct load_loop *loop, struct load_conn *conn, void *
     return -1;
 }
 
-/* ---- A round ------------------------------------------------------------------------------------- */
+/* ---- A round --------------------------------------------------------------------------------- */
 
 static void conn_take_turn(struct load_loop *loop, struct load_conn *conn)
 {
@@ -264,7 +264,8 @@ static void conn_take_turn(struct load_loop *loop, struct load_conn *conn)
     }
 }
 
-/* Those that are on the queue now have a turn; one that asks for another has it in the next round. */
+/* Those that are on the queue now have a turn; one that asks for another has it in the next
+ * round. */
 static void run_all(struct load_loop *loop)
 {
     struct load_link last;
@@ -346,7 +347,7 @@ void load_loop_turn(struct load_loop *loop, int64_t until_ns)
     }
 }
 
-/* ---- Beginning and end --------------------------------------------------------------------------- */
+/* ---- Beginning and end ----------------------------------------------------------------------- */
 
 /* Every connection is a descriptor: take what the administrator lets us have. */
 static void raise_descriptor_limit(void)

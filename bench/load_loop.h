@@ -76,9 +76,9 @@ bool load_loop_init(struct load_loop *loop, const struct load_options *options, 
 /** Closes and frees everything. */
 void load_loop_free(struct load_loop *loop);
 
-/** One round: a turn for each connection that has something to do, an end for those that were silent
- *  too long, then a wait for events, until until_ns and for 10 s at the latest. If a job ended it does
- *  not wait, but only looks: the mode may have been waiting for just that. */
+/** One round: a turn for each connection that has something to do, an end for those that were
+ *  silent too long, then a wait for events, until until_ns and for 10 s at the latest. If a job
+ *  ended it does not wait, but only looks: the mode may have been waiting for just that. */
 void load_loop_turn(struct load_loop *loop, int64_t until_ns);
 
 /** Begins to connect a closed one, as its job. False if that failed, which is counted. */

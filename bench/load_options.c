@@ -1,9 +1,9 @@
 /*
  * load_options: what load is told to do.
  *
- * Each mode has its own few options. One table says which letters a mode knows and which it cannot do
- * without; the rest is one getopt_long loop. An option of another mode is refused, not ignored: a run
- * that silently does something else than was meant is the worst result a benchmark can have.
+ * Each mode has its own few options. One table says which letters a mode knows and which it cannot
+ * do without; the rest is one getopt_long loop. An option of another mode is refused, not ignored:
+ * a run that silently does something else than was meant is the worst result a benchmark can have.
  */
 #include "load_options.h"
 

@@ -25,8 +25,8 @@ struct load_options {
     struct load_targets targets;
 };
 
-/** Reads the arguments. 0: they are right. Otherwise the exit status to end with, plus one, after the
- *  help on stdout or a complaint on stderr. */
+/** Reads the arguments. 0: they are right. Otherwise the exit status to end with, plus one, after
+ *  the help on stdout or a complaint on stderr. */
 int load_options_parse(int argc, char **argv, struct load_options *ret_options);
 
 /** The word for it on the command line. */

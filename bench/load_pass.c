@@ -2,12 +2,12 @@
  * load_pass: something done once with every connection, a bounded number at a time.
  *
  * Ten thousand connects at once overflow every backlog, and the kernel tries such a connect again
- * after a second: the set-up would measure that. Ten thousand pings at once measure mostly their own
- * queue. So a pass has at most 128 connections under way, and begins the next when one is done.
+ * after a second: the set-up would measure that. Ten thousand pings at once measure mostly their
+ * own queue. So a pass has at most 128 connections under way, and begins the next when one is done.
  *
- * A pass ends when all are done or failed, after 60 s at the latest, or when TERM or INT comes. Those
- * that are not done after 60 s count as silent. After a signal, those under way are closed, and
- * that is no error: it was wanted.
+ * A pass ends when all are done or failed, after 60 s at the latest, or when TERM or INT comes.
+ * Those that are not done after 60 s count as silent. After a signal, those under way are closed,
+ * and that is no error: it was wanted.
  *
  * Invariants:
  *   I1  After a pass no connection is busy.
@@ -69,7 +69,7 @@ static void pass_run(struct load_loop *loop, begin_fn begin, load_turn_fn turn)
     loop->turn = turn_before;
 }
 
-/* ---- Open ---------------------------------------------------------------------------------------- */
+/* ---- Open ------------------------------------------------------------------------------------ */
 
 static void open_begin(struct load_loop *loop, struct load_conn *conn)
 {
@@ -92,7 +92,7 @@ bool load_pass_open(struct load_loop *loop, uint32_t bytes)
     return loop->open == loop->options->connections;
 }
 
-/* ---- Ping ---------------------------------------------------------------------------------------- */
+/* ---- Ping ------------------------------------------------------------------------------------ */
 
 static void ping_begin(struct load_loop *loop, struct load_conn *conn)
 {
@@ -118,7 +118,7 @@ void load_pass_ping(struct load_loop *loop, void (*answered)(void *mode, int64_t
     pass_run(loop, ping_begin, ping_turn);
 }
 
-/* ---- Close --------------------------------------------------------------------------------------- */
+/* ---- Close ----------------------------------------------------------------------------------- */
 
 static void close_begin(struct load_loop *loop, struct load_conn *conn)
 {

@@ -12,10 +12,12 @@
  *  forwarder's leg to the server stands as well. False if not every one stands. */
 bool load_pass_open(struct load_loop *loop, uint32_t bytes);
 
-/** Has one byte echoed on every open connection; `answered` is called with each answer's latency. */
+/** Has one byte echoed on every open connection; `answered` is called with each answer's
+ *  latency. */
 void load_pass_ping(struct load_loop *loop, void (*answered)(void *mode, int64_t latency_ns));
 
-/** Sends FIN on every open connection, drops what still comes, and closes it after the peer's FIN. */
+/** Sends FIN on every open connection, drops what still comes, and closes it after the peer's
+ *  FIN. */
 void load_pass_close(struct load_loop *loop);
 
 #endif

@@ -1,10 +1,11 @@
 /*
  * load_pingpong: messages by a timetable, and how late their echoes are.
  *
- * A load that sends the next message when the last is answered is polite to a server that stalls: it
- * waits with it, and a stall of half a second counts as one slow message instead of the thousands that
- * users would have seen (coordinated omission). So here the timetable is fixed before the run, message
- * m is due at m/R seconds, and its latency is from that moment to its answer, whatever was the reason:
+ * A load that sends the next message when the last is answered is polite to a server that stalls:
+ * it waits with it, and a stall of half a second counts as one slow message instead of the
+ * thousands that users would have seen (coordinated omission). So here the timetable is fixed
+ * before the run, message m is due at m/R seconds, and its latency is from that moment to its
+ * answer, whatever was the reason:
  *
  *   m                0     1     2     3     4     5  ...      3 connections
  *   due, 1/R s       0     1     2     3     4     5
@@ -14,11 +15,12 @@
  * late: it is sent as soon as the answer is there. Nothing is queued for that, because the due time
  * follows from the number: a message of a connection is due if its number is below `next_due`.
  *
- * The load itself is late too, a little: it has to be woken and to have a processor. How late it began
- * messages that were free to go is `lag_p99_us`; latencies contain it, so it must be small beside them.
+ * The load itself is late too, a little: it has to be woken and to have a processor. How late it
+ * began messages that were free to go is `lag_p99_us`; latencies contain it, so it must be small
+ * beside them.
  *
- * When the timetable is at its end, what is late is still sent and awaited for 10 s. A message that is
- * never answered counts as taking until the end of the run: too little, but not nothing.
+ * When the timetable is at its end, what is late is still sent and awaited for 10 s. A message that
+ * is never answered counts as taking until the end of the run: too little, but not nothing.
  *
  * Invariants:
  *   I1  The histogram has one value for every message that was due, answered or not.

@@ -2,11 +2,11 @@
  * load_target: where the load connects to, and from which addresses.
  *
  * A TCP connection is named by two addresses and two ports, so from one address to one address and
- * port there are only as many connections as there are ports to choose from, usually 28,232. To have
- * more, the load goes to several ports, or comes from several addresses: all of 127/8 is ours. The
- * source address is bound before connect, and with IP_BIND_ADDRESS_NO_PORT the port is still chosen
- * by connect, which knows the target and so may take a port that is in use towards another one;
- * bind alone would take ports that nobody else has.
+ * port there are only as many connections as there are ports to choose from, usually 28,232. To
+ * have more, the load goes to several ports, or comes from several addresses: all of 127/8 is ours.
+ * The source address is bound before connect, and with IP_BIND_ADDRESS_NO_PORT the port is still
+ * chosen by connect, which knows the target and so may take a port that is in use towards another
+ * one; bind alone would take ports that nobody else has.
  *
  *   number   0   1   2   3   4   5   6 ...      with 2 targets and 2 sources
  *   target   0   1   0   1   0   1   0

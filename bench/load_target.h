@@ -38,7 +38,8 @@ bool load_targets_parse(const char *text, struct load_targets *ret_targets);
 const struct load_target *load_targets_of(const struct load_targets *targets, uint32_t number);
 
 /** Begins to connect the connection with this number. Returns a non-blocking socket, owned by the
- *  caller, that becomes writable when it is connected; or a negative errno, with the step in words. */
+ *  caller, that becomes writable when it is connected; or a negative errno, with the step in
+ *  words. */
 int load_targets_connect(const struct load_targets *targets, uint32_t number, bool no_delay,
                          const char **ret_failed_step);
 

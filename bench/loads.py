@@ -30,7 +30,12 @@ def await_output(stage, process, seconds):
 
 
 class Wrk:
-    """wrk ends when it gets SIGINT, so that it runs as long as the window needs and not whole seconds."""
+    """wrk ends when it gets SIGINT, so that it runs as long as the window needs and not whole seconds.
+
+    wrk 4 corrects its latencies for coordinated omission: to each that is longer than the mean interval of
+    requests of a connection it adds shorter ones, for requests that it would have sent meanwhile. So its
+    quantiles are those of a model.
+    """
 
     def __init__(self, stage, port, workload, connections, seconds):
         argv = [which("wrk"), "-t1", f"-c{connections}", f"-d{math.ceil(seconds) + END_S}s", "--timeout",
@@ -62,11 +67,12 @@ class Load:
             argv += [f"--{name}", str(value)]
         argv += ["--seconds", f"{seconds:.2f}", f"127.0.0.1:{port}"]
         self.stage, self.mode, self.seconds = stage, mode, seconds
+        self.answer = {}  # after finish(): all that it said
         self.process = stage.start(f"load-{mode}", argv, stdout=subprocess.PIPE)
 
     def finish(self):
         output, status = await_output(self.stage, self.process, self.seconds + END_S)
-        answer = json_line(output, self.process)
+        self.answer = answer = json_line(output, self.process)
         if status != 0 or answer.get("errors") != 0:
             raise Failed(f"load {self.mode}: status {status}, {answer} {self.process.last_words()}")
         return {name: float(value) for name, value in answer.items()

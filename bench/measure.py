@@ -8,6 +8,8 @@ import os
 import struct
 import time
 
+GAP_NS = 200_000  # between the two readings of the clocks around the counters
+TRIES = 10
 TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 COUNTERS = ("requests", "accepted", "closed", "received", "sent", "body", "", "")
 
@@ -77,6 +79,16 @@ def steal_and_total_ticks():
     return fields[7], sum(fields)
 
 
+def unused_ns(processor):
+    """How long this processor has had nothing to do since the start, in steps of 10 ms, or None.
+
+    The kernel measures idle time, while it estimates the other columns by what it finds at its ticks.
+    """
+    with open("/proc/stat", encoding="ascii") as file:
+        fields = next((line.split() for line in file if line.startswith(f"cpu{processor} ")), None)
+    return (int(fields[4]) + int(fields[5])) * TICK_NS if fields else None
+
+
 class Counters:
     """The file into which the origin writes while it works: 8 numbers for each of its workers."""
 
@@ -93,20 +105,46 @@ class Counters:
 
 
 class Snapshot:
-    """Time, counters and CPU at one moment; two of them make a window."""
+    """Time, counters and CPU at one moment; two of them make a window.
 
-    def __init__(self, counters, process):
+    The counters are read between two readings of the clocks, and count as of their middle. If something
+    came between, and the moment was a long one, all is read again; of several tries the shortest counts.
+    """
+
+    def __init__(self, counters, process, processor=None):
         pids = tree(process.pid) if process else []  # slow, so before the rest
-        self.time_ns = time.monotonic_ns()
-        self.counts = counters.read()
-        self.cpu_ns = cpu_ns(pids)
+        self.unused_ns = None if processor is None else unused_ns(processor)
+        self.gap_ns = None
+        for _ in range(TRIES):
+            self._take(counters, pids)
+            if self.gap_ns < GAP_NS:
+                break
+
+    def _take(self, counters, pids):
+        time_ns, cpu = time.monotonic_ns(), cpu_ns(pids)
+        counts = counters.read()
+        cpu_after, time_after_ns = cpu_ns(pids), time.monotonic_ns()
+        if self.gap_ns is None or time_after_ns - time_ns < self.gap_ns:
+            self.gap_ns = time_after_ns - time_ns
+            self.time_ns = (time_ns + time_after_ns) // 2
+            self.cpu_ns = (cpu + cpu_after) // 2
+            self.counts = counts
 
 
 class Window:
     def __init__(self, before, after):
+        self.before, self.after = before, after
         self.seconds = (after.time_ns - before.time_ns) / 1e9
         self.cpu_ns = after.cpu_ns - before.cpu_ns
         self.counts = {name: after.counts[name] - before.counts[name] for name in after.counts}
+
+    def others_share(self):
+        """How much of the forwarder's processor something else had, None if it has none of its own."""
+        if self.before.unused_ns is None or self.after.unused_ns is None:
+            return None
+        elapsed_ns = self.after.time_ns - self.before.time_ns
+        used_ns = elapsed_ns - (self.after.unused_ns - self.before.unused_ns)
+        return (used_ns - self.cpu_ns) / elapsed_ns
 
     def units(self, workload, message_bytes):
         """How much was done in it, in the workload's unit."""

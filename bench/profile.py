@@ -169,7 +169,7 @@ def record(stage, forwarder, program):
 def run(stage, counters, workload, name):
     """CPU in microseconds for one unit of the workload, and the profile."""
     link = (stage.free_port(), stage.ports[workload.services[0]])
-    forwarder = programs.start_forwarder(stage, name, [link], 1, stage.forwarder_processors(1))
+    forwarder = programs.start_forwarder(stage, name, [link], 1, stage.forwarder_processors())
     try:
         load = loads.start_load(stage, workload, [link[0]], workload.connections,
                                 workload.warm_up_s + WINDOW_S + PERF_S + 3)
@@ -231,8 +231,8 @@ def head(where):
     return ("# Where the CPU time goes\n\n"
             f"`make bench-profile` on {datetime.date.today().isoformat()}: Linux {where['kernel']}, "
             f"{where['processor']}, {where['processors']} processors, congestion control {congestion}; one "
-            "worker. Timer samples with call chains; how they are grouped, and what to think of them: "
-            "bench/profile.py.")
+            f"worker; source {where['source']}. Timer samples with call chains; how they are grouped, and what to think of "
+            "them: bench/profile.py.")
 
 
 def main():
@@ -244,7 +244,7 @@ def main():
         check_perf()
         with programs.Stage(options.build, os.path.join(options.build, "sluice")) as stage:
             stage.start_origin()
-            counters = measure.Counters(stage.path("counters"), stage.origin_workers())
+            counters = measure.Counters(stage.path("origin.counters"), stage.origin_workers())
             where = environment.Environment(stage)
             parts = [head(where.facts)]
             for shape in options.only or SHAPES:

@@ -4,8 +4,9 @@ Root is exempt from the quota of pipes (/proc/sys/fs/pipe-user-pages-soft), so a
 measure what no service has. Started as root, everything runs as `nobody`, from copies in a fresh directory,
 since the build directory may be closed to that user.
 
-The forwarder has processor 0 (two workers: 0 and 1), origin and load have the others, so that what the
-load does to caches and to the scheduler is the same for each forwarder. With one processor nothing is pinned.
+The forwarder has the first processor, origin and load have the others, so that what the load does to caches
+and to the scheduler is the same for each forwarder. A forwarder with two workers is not pinned: it may use
+all processors, those of origin and load too. With one processor nothing is pinned.
 
 Every forwarder runs with its defaults, except for limits that would stop the load, and what its name says.
 """
@@ -131,8 +132,8 @@ class Stage:
     def path(self, name):
         return os.path.join(self.folder, name)
 
-    def forwarder_processors(self, workers):
-        return self.processors[:workers]
+    def forwarder_processors(self):
+        return self.processors[:1]
 
     def load_processors(self):
         return self.processors[1:] or self.processors
@@ -192,30 +193,32 @@ class Stage:
                 time.sleep(0.003)
         raise Failed(f"{process.name} does not accept on port {port}: {process.last_words()}")
 
-    def start_origin(self):
+    def start_origin(self, name="origin", services=SERVICES):
         """A fresh one for each run: connections in TIME_WAIT to its ports would cost the next forwarder.
 
         connect() has to search when most local ports have such a connection to the same target, and a new
         connection that meets an old one may wait a second for its SYN to be sent again.
         """
-        self.ports.update((service, self.free_port()) for service in SERVICES)
-        argv = [self.path("origin"), "--counters", self.path("counters"), "--workers",
-                str(self.origin_workers())]
-        for service in SERVICES:
+        self.ports.update((service, self.free_port()) for service in services)
+        counters = self.path(f"{name}.counters")
+        argv = [self.path("origin"), "--counters", counters, "--workers", str(self.origin_workers())]
+        if "http" not in services:
+            argv += ["--listen", f"127.0.0.1:{self.free_port()}"]  # it always has HTTP
+        for service in services:
             argv += [f"--{'listen' if service == 'http' else service}",
                      f"127.0.0.1:{self.ports[service]}"]
         if not os.path.exists(argv[0]):
             raise Failed(f"{self.build}/bench/origin is missing: run make")
-        if os.path.exists(self.path("counters")):
-            os.unlink(self.path("counters"))
-        origin = self.start("origin", argv)
-        for service in SERVICES:
+        if os.path.exists(counters):
+            os.unlink(counters)
+        origin = self.start(name, argv)
+        for service in services:
             self.wait_until_accepts(origin, self.ports[service])
         deadline = time.monotonic() + START_S
-        while not os.path.exists(self.path("counters")) or \
-                os.path.getsize(self.path("counters")) < 64 * self.origin_workers():
+        while not os.path.exists(counters) or \
+                os.path.getsize(counters) < 64 * self.origin_workers():
             if time.monotonic() > deadline:
-                raise Failed(f"the origin made no counters: {origin.last_words()}")
+                raise Failed(f"{name} made no counters: {origin.last_words()}")
             time.sleep(0.003)
         return origin
 

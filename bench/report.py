@@ -1,6 +1,6 @@
 """What a reader sees: bench/RESULTS.md, and the tables on the terminal. Made from the numbers alone."""
 import results
-from workloads import AIM_IDLE_BYTES, AIMS, FORWARDERS, PEERS, WORKLOADS
+from workloads import AIM_IDLE_BYTES, BULK_AIM, FORWARDERS, PEERS, WORKLOADS
 
 GROUPS = (("http", "HTTP"), ("churn", "Connections"), ("bulk", "Bulk"), ("latency", "Ping-pong"),
           ("scale", "Two workers"))
@@ -10,19 +10,31 @@ HEAD = """# Benchmark results
 <!-- made by bench/bench.py; `python3 bench/bench.py --report {source}` makes it again -->
 
 From [{source}]({link}), made on {date} by `{command}` in {minutes} min: {rounds} rounds, a window of
-{window} s each. How it is measured: [docs/PERFORMANCE.md](../docs/PERFORMANCE.md).
+{window} s each, the forwarders' order drawn with seed {seed}. How it is measured:
+[docs/PERFORMANCE.md](../docs/PERFORMANCE.md).
 
 {environment}
 
-**How to read it.** A cell is the median over the rounds, with the smallest and the largest in brackets.
+**How to read it.** A cell is the median over the rounds; behind it in [square brackets] are the smallest and
+the largest value, and in (round brackets) the interval that verdicts rest on: from the second smallest to the
+second largest value. For nine rounds it is a 96 % interval of the median. With fewer than seven rounds it is
+the same as the square brackets (for five rounds 94 %, for three only 75 %).
 CPU is that of the forwarder's whole process tree, kernel included, divided by what the origin counted in the
 same window. A ratio is sluice divided by the peer, taken within each round: below 1 sluice needs less. The
-verdict on an aim is *met* when the ratio was at most the aim in every round, *missed* when it was above in
-every round, and *tie* when the aim lies inside the spread. *level* says that 1.00 lies inside the spread: no
-difference between the two was shown. Rates are medians; in brackets the forwarder's share of one
-processor: well below 100 % it was the load or the origin that set the rate.
+verdict on an aim is *met* when the whole interval is at most the aim, *missed* when all of it is above, and
+*tie* when the aim lies inside; then it says on which side of the aim the median lies. There is *no verdict*
+when more than one round failed. *level* says that 1.00 lies inside the interval: no difference between the
+two was shown. Rates are medians; in brackets the forwarder's share of one processor: well below 100 % it was
+the load or the origin that set the rate.
 """
 
+
+LATENCIES = 5  # columns of the table of latencies without the load's own lateness
+
+UNPINNED = """Not pinned: unlike everywhere else the forwarder may use all processors, those of origin and load
+too, so that these numbers depend on the scheduler as well.
+
+"""
 
 CALLS_HEAD = """Counted by `strace -f -c` in windows of their own, in which nothing was timed. Under strace connections are
 few a second, so that where each carries one request there were 16 at a time.
@@ -35,7 +47,7 @@ def markdown(header, rows):
 
 
 def scaled(values, divisor, digits):
-    return results.show([value / divisor for value in values], digits)
+    return results.show_all([value / divisor for value in values], digits)
 
 
 def digits_for(values):
@@ -95,15 +107,25 @@ def ratio_table(data):
         row = [workload.title, {"cpu_us": "CPU", "pss_bytes": "memory", "p99_us": "p99"}[workload.primary]]
         for peer in columns:
             ratio = pairs.get(f"sluice/{peer}")
-            row.append(ratio_cell(ratio, AIMS.get(name, {}).get(peer)) if ratio else "")
+            row.append(ratio_cell(ratio, results.decide(data, name, peer)) if ratio else "")
         if any(row[2:]):
             rows.append(row)
     return markdown(["workload", "of", *columns], rows) if rows else ""
 
 
-def ratio_cell(ratio, aim):
-    cell = results.show(ratio)
-    words = [f"aim {aim:.2f}: {results.verdict(ratio, aim)}"] if aim else []
+def verdict_words(found, ratio, aim, bulk):
+    """The verdict, with what one should know of it."""
+    words = {"none": f"no verdict, {ratio[5]} rounds",
+             "tie": f"tie, the median is {results.side(ratio, aim)} it"}.get(found, found)
+    return words + (f"; bulk rate {results.show(bulk)}" if bulk else "")
+
+
+def ratio_cell(ratio, decided):
+    cell = results.show_both(ratio)
+    words = []
+    if decided:
+        found, _, aim, bulk = decided
+        words = [f"aim {aim:.2f}: {verdict_words(found, ratio, aim, bulk)}"]
     if results.no_difference(ratio):
         words.append("level")
     return cell + (f"<br>{', '.join(words)}" if words else "")
@@ -124,15 +146,20 @@ def bare_table(data):
 
 
 def aims_text(data):
-    judged = results.judge(data["ratios"])
+    judged = results.judge(data)
     if not judged:
         return ""
-    count = {word: sum(1 for row in judged if row[0] == word) for word in ("met", "tie", "missed")}
+    count = {word: sum(1 for row in judged if row[0] == word) for word in ("met", "tie", "missed", "none")}
     text = (f"Of {len(judged)} aims for ratios {count['met']} were met, {count['tie']} are ties, "
-            f"{count['missed']} were missed.\n")
-    for word, title in (("missed", "Missed"), ("tie", "Ties")):
-        rows = [f"- {WORKLOADS[workload].title}, to {peer}: {results.show(ratio)}, aim {aim:.2f}"
-                for found, workload, peer, ratio, aim in judged if found == word]
+            f"{count['missed']} were missed"
+            + (f"; of {count['none']} too few rounds succeeded.\n" if count["none"] else ".\n"))
+    if any(row[5] for row in judged):
+        text += (f"Beside bulk an aim for latency is met only if the rate of bulk was at least {BULK_AIM:.2f} of "
+                 "the peer's.\n")
+    for word, title in (("missed", "Missed"), ("tie", "Ties"), ("none", "No verdict")):
+        rows = [f"- {WORKLOADS[workload].title}, to {peer}: {results.show_both(ratio)}, aim {aim:.2f}: "
+                f"{verdict_words(found, ratio, aim, bulk)}"
+                for found, workload, peer, ratio, aim, bulk in judged if found == word]
         if rows:
             text += f"\n{title}:\n\n" + "\n".join(rows) + "\n"
     return text
@@ -154,8 +181,10 @@ def memory_table(data):
                      "at the start, MiB", "CPU in 2 idle seconds, us"], rows)
     if "sluice" in found:
         size = found["sluice"]["pss_bytes"]
-        text += (f"\nsluice: {scaled(size, 1, 0)} bytes; the aim is at most {AIM_IDLE_BYTES}: "
-                 f"{results.verdict(size, AIM_IDLE_BYTES)}.\n")
+        words = verdict_words(results.verdict(size, AIM_IDLE_BYTES, results.needed("idle", data["rounds"])),
+                              size, AIM_IDLE_BYTES, None)
+        text += (f"\nsluice: {results.show_both(size, 0)} bytes; the aim is at most {AIM_IDLE_BYTES}: "
+                 f"{words}.\n")
     return text
 
 
@@ -167,17 +196,17 @@ def latency_table(data):
             if "p50_us" in metrics:
                 cells = [scaled(metrics[metric], 1, digits_for(metrics[metric]))
                          if metric in metrics else "" for metric in
-                         ("p50_us", "p90_us", "p99_us", "p99_9_us", "lag_p99_us")]
+                         ("p50_us", "p90_us", "p99_us", "lag_p99_us")]
                 rows.append([WORKLOADS[workload].title, name, *cells])
     return rows
 
 
 def latencies(data):
-    header = ["workload", "forwarder", "50 %", "90 %", "99 %", "99.9 %", "load late, 99 %"]
+    header = ["workload", "forwarder", "50 %", "90 %", "99 %", "load late, 99 %"]
     rows = latency_table(data)
     titles = {WORKLOADS[name].title for name in ("pingpong", "pingpong-mixed")}
     opened = [row for row in rows if row[0] in titles]
-    closed = [row[:5] for row in rows if row[0] not in titles and "keep-alive" in row[0]
+    closed = [row[:LATENCIES] for row in rows if row[0] not in titles and "keep-alive" in row[0]
               and "worker" not in row[0]]
     text = ""
     if opened:
@@ -187,8 +216,10 @@ def latencies(data):
                  + markdown(header, opened))
     if closed:
         text += ("\nBy wrk, microseconds. It is a closed loop at full speed: the next request of a connection\n"
-                 "waits for the answer, so this says more of throughput than of what a user would wait.\n\n"
-                 + markdown(header[:5], closed))
+                 "waits for the answer, so this says more of throughput than of what a user would wait. wrk 4 tries to\n"
+                 "make up for it: to each long latency it adds those of requests that it would have sent meanwhile,\n"
+                 "by a model with the mean interval. So these are not only measured values.\n\n"
+                 + markdown(header[:LATENCIES], closed))
     return text
 
 
@@ -217,8 +248,10 @@ def environment_text(data):
         versions.setdefault(name.partition("-")[0], forwarder["version"])
     programs = ", ".join(f"{name} {number}".strip() for name, number in versions.items())
     return (
+        f"Source {where['source']}. "
         f"{where['distribution']}, Linux {where['kernel']}; {where['processors']} processors "
-        f"({where['processor']}), {where['memory_bytes'] / 2**30:.0f} GiB; pinning: {where['pinning']}. "
+        f"({where['processor']}), {where['memory_bytes'] / 2**30:.0f} GiB; pinning: {where['pinning']} "
+        "(but for two workers, which are not pinned). "
         f"Everything ran as {where['user']}, with {where['congestion_control']} congestion control, "
         f"{where['descriptors']} descriptors and a pipe quota of "
         f"{where['pipe_quota_pages']} pages; other guests had {where['stolen_share'] * 100:.1f} % of the "
@@ -243,11 +276,25 @@ def failures(data):
         for run in failed)
 
 
+def disturbed(data):
+    runs = [run for run in data["runs"] if "others_share" in run.get("metrics", {})]
+    count = sum(run.get("disturbed", False) for run in runs)
+    return (f"\nIn {count} of {len(runs)} windows in which the forwarder had a processor of its own something "
+            f"else used more than\n{results.DISTURBED * 100:.0f} % of it; these are `disturbed` in the "
+            "numbers, and count like the others.\n") if runs else ""
+
+
+def degraded(data):
+    runs = [run for run in data["runs"] if run.get("metrics", {}).get("pipes_degraded")]
+    return f"\nIn {len(runs)} runs the kernel gave sluice fewer or smaller pipes than asked.\n" if runs else ""
+
+
 def render(data, source, pictures):
     link = source.removeprefix("bench/")
     parts = [HEAD.format(source=source, link=link, date=data["date"], command=data["command"],
                          minutes=round(data["seconds"] / 60), rounds=data["rounds"],
-                         window=data["window_s"], environment=environment_text(data)), failures(data)]
+                         window=data["window_s"], seed=data["seed"],
+                         environment=environment_text(data)), disturbed(data), degraded(data), failures(data)]
 
     def section(title, text, picture=""):
         if text:
@@ -261,7 +308,9 @@ def render(data, source, pictures):
             + bare_table(data), "cost.svg")
     for group, title in GROUPS:
         names = [name for name, workload in WORKLOADS.items() if workload.group == group]
-        section(title, "\n".join(filter(None, (cost_table(data, names), rate_table(data, names)))),
+        note = "" if all(WORKLOADS[name].pinned for name in names) else UNPINNED
+        tables = "\n".join(filter(None, (cost_table(data, names), rate_table(data, names))))
+        section(title, note + tables if tables else "",
                 {"http": "cpu.svg", "bulk": "bulk.svg"}.get(group, ""))
     section("Memory", memory_table(data), "memory.svg")
     section("Latency", latencies(data))
@@ -275,15 +324,16 @@ def terminal(data):
     lines = []
     for name, by_forwarder in data["summary"].items():
         workload = WORKLOADS[name]
-        lines.append(f"\n{workload.title}")
+        lines.append(f"\n{workload.title}" + ("" if workload.pinned else " (not pinned)"))
         for forwarder in (known for known in FORWARDERS if known in by_forwarder):
             row = terminal_row(workload, forwarder, by_forwarder[forwarder],
-                               data["ratios"].get(name, {}).get(f"sluice/{forwarder}"))
+                               data["ratios"].get(name, {}).get(f"sluice/{forwarder}"),
+                               data["bulk_ratios"].get(name, {}).get(f"sluice/{forwarder}"))
             lines += [row] if row.strip() != forwarder else []
-    return "\n".join(lines)
+    return "\n".join(lines) + "\n" + disturbed(data)
 
 
-def terminal_row(workload, forwarder, metrics, ratio):
+def terminal_row(workload, forwarder, metrics, ratio, bulk):
     gigabytes = workload.unit == "GB"
     cells = []
     if "cpu_us" in metrics:
@@ -298,5 +348,6 @@ def terminal_row(workload, forwarder, metrics, ratio):
     if workload.group == "latency" and "p99_us" in metrics:
         cells.append(f"p50 {metrics['p50_us'][0]:.0f} us, p99 {scaled(metrics['p99_us'], 1, 0)} us")
     if ratio:
-        cells.append(f"sluice/{forwarder} {results.show(ratio)}")
+        cells.append(f"sluice/{forwarder} {results.show(ratio)}"
+                     + (f", bulk rate {results.show(bulk)}" if bulk else ""))
     return f"  {forwarder:15}" + "; ".join(cells)

@@ -2,11 +2,19 @@
 
     cpu_us, cpu_share    of the forwarder's process tree: by unit of the workload, and of one processor
     rate                 units a second
-    p50_us, p90_us, ...  what the load says; wrk's are of a closed loop: it sends after the answer, so that
-                         a pause of the forwarder counts once and not for each request that had waited
+    p50_us, p90_us, ...  what the load says. wrk's are of a closed loop: it sends after the answer, so that a
+                         pause counts once and not for each request that would have waited. wrk 4 adds those
+                         at the end by a model, from the mean interval of requests: nobody has measured them
+    others_share         of the forwarder's processor, what others than the forwarder had in the window
+    pipes_degraded       of sluice's end line
+    unreceived_bytes     of bulk down: what the origin sent and the load did not count
     pss_bytes, slab_bytes, idle_cpu_us, base_pss_bytes     of idle connections
 
 A window is in the middle of the load, after a warm-up, so that set-up and end do not count.
+
+What fails a run: an error of the load; keep-alive connections that are not all there, or that end within the
+window (wrk connects again and says nothing); sluice's end line if it has lost log lines or failed to
+accept; bulk of which more is missing than sockets could hold.
 """
 import contextlib
 import os
@@ -28,6 +36,9 @@ IPERF3_SETTLE_S = 0.1  # its server would take our probe, if it arrives late, fo
 SMOKE_CONNECTIONS = 8
 ATTACH_S = 0.7
 TRACED_AT_A_TIME = 16
+CONNECTING_S = 5  # beyond the warm-up; a SYN that met a full backlog is sent again after 1 s and 3 s
+STOPPING_S = 0.2  # until the end of a load has reached the origin, which sends meanwhile
+END_LINE_ZERO = ("log_lines_dropped", "accept_errors")
 
 
 class Bench:
@@ -56,19 +67,27 @@ class Bench:
         return workload.warm_up_s + self.window_seconds(workload) + more
 
     @contextlib.contextmanager
-    def origin(self):
-        """Around a run; nothing that it started is left after it."""
+    def origin(self, workload):
+        """Around a run; nothing that it started is left after it.
+
+        With two services each has an origin, so that neither waits within the other's process; the
+        counters are those of the last service.
+        """
         stage = self.stage
         running = len(stage.processes)
         try:
-            origin = stage.start_origin()
-            self.counters = measure.Counters(stage.path("counters"), stage.origin_workers())
+            origins = [stage.start_origin()]
+            for service in workload.services[1:]:
+                origins.append(stage.start_origin(f"origin-{service}", (service,)))
+            self.counters = measure.Counters(stage.path(f"{origins[-1].name}.counters"),
+                                             stage.origin_workers())
             try:
                 yield
             finally:
                 self.counters.close()
-            if not origin.alive():
-                raise Failed(f"the origin ended during the run: {origin.last_words()}")
+            for origin in origins:
+                if not origin.alive():
+                    raise Failed(f"{origin.name} ended during the run: {origin.last_words()}")
         finally:
             stage.stop_all_after(running)
 
@@ -76,8 +95,13 @@ class Bench:
         """The metrics of one run."""
         if "iperf3" in workload.services:
             self.stage.start_iperf3()
-        with self.origin():
+        with self.origin(workload):
             return self._run(workload, name)
+
+    def own_processor(self, workload):
+        """That which the forwarder has for itself, or None."""
+        stage = self.stage
+        return stage.processors[0] if workload.pinned and len(stage.processors) > 1 else None
 
     def _run(self, workload, name):
         stage = self.stage
@@ -85,8 +109,7 @@ class Bench:
         if name == "direct":
             return KINDS[workload.kind](self, workload, None, targets)
         links = [(stage.free_port(), target) for target in targets]
-        processors = stage.forwarder_processors(workload.workers) if workload.pinned \
-            else stage.processors
+        processors = stage.forwarder_processors() if workload.pinned else stage.processors
         forwarder = programs.start_forwarder(stage, name, links, workload.workers, processors)
         try:
             metrics = KINDS[workload.kind](self, workload, forwarder, [port for port, _ in links])
@@ -94,9 +117,27 @@ class Bench:
                 raise Failed(f"{name} ended during the run: {forwarder.last_words()}")
         finally:
             status = stage.stop(forwarder)
-        if name.startswith("sluice") and status != 0:
-            raise Failed(f"{name} ended with status {status}: {forwarder.last_words()}")
+        if name.startswith("sluice"):
+            if status != 0:
+                raise Failed(f"{name} ended with status {status}: {forwarder.last_words()}")
+            metrics.update(check_end_line(name, forwarder))
         return metrics
+
+
+def check_end_line(name, forwarder):
+    """What sluice says of itself at its end; without a log it says nothing."""
+    if name == "sluice-quiet":
+        return {}
+    with open(forwarder.log, "rb") as file:
+        file.seek(max(0, os.path.getsize(forwarder.log) - 4096))
+        lines = file.read().decode("utf-8", "replace").splitlines()
+    line = next((line for line in reversed(lines) if line.split()[1:2] == ["end"]), None)
+    if line is None:
+        raise Failed(f"{name} has no end line: {forwarder.last_words()}")
+    fields = dict(word.split("=", 1) for word in line.split() if "=" in word)
+    if any(fields.get(field) != "0" for field in END_LINE_ZERO):
+        raise Failed(f"{name} ended with: {line}")
+    return {"pipes_degraded": int(fields["pipes_degraded"])}
 
 
 def derive(window, units, forwarder):
@@ -106,18 +147,59 @@ def derive(window, units, forwarder):
     if forwarder:
         metrics["cpu_us"] = window.cpu_ns / 1e3 / units
         metrics["cpu_share"] = window.cpu_ns / 1e9 / window.seconds
+        if (share := window.others_share()) is not None:
+            metrics["others_share"] = share
     return metrics
 
 
-def look(bench, load, seconds, forwarder):
+def look(bench, workload, load, seconds, forwarder):
     """Lets a window pass."""
-    before = measure.Snapshot(bench.counters, forwarder)
+    processor = bench.own_processor(workload) if forwarder else None
+    before = measure.Snapshot(bench.counters, forwarder, processor)
     time.sleep(seconds)
-    after = measure.Snapshot(bench.counters, forwarder)
+    after = measure.Snapshot(bench.counters, forwarder, processor)
     if not load.process.alive():
         load.finish()  # says why, if there is a reason
         raise Failed(f"{load.process.name} ended before the window did")
     return measure.Window(before, after)
+
+
+def await_connections(bench, load, connections):
+    """On a busy machine the warm-up may be over before all stand; what is missing then, the window shows."""
+    deadline = time.monotonic() + CONNECTING_S
+    while time.monotonic() < deadline and load.process.alive():
+        counts = bench.counters.read()
+        if counts["accepted"] - counts["closed"] >= connections:
+            return
+        time.sleep(0.05)
+
+
+def check_connections(window, connections):
+    """wrk opens a connection anew when it was ended, and does not notice one that was never served."""
+    standing = window.before.counts["accepted"] - window.before.counts["closed"]
+    opened, ended = window.counts["accepted"], window.counts["closed"]
+    if standing < connections or opened or ended:
+        raise Failed(f"the origin had {standing} connections at the beginning of the window, expected "
+                     f"{connections}; within it {opened} more were opened and {ended} ended")
+
+
+def most_in_sockets(connections):
+    """Bytes that can be under way through a forwarder: two legs, each with what two sockets may hold."""
+    total = 0
+    for name in ("tcp_wmem", "tcp_rmem"):
+        with open(f"/proc/sys/net/ipv4/{name}", encoding="ascii") as file:
+            total += int(file.read().split()[2])
+    return 2 * total * connections
+
+
+def check_bulk(bench, load, connections):
+    """What the origin sent and the load did not count was under way at its end, or sent until it was known."""
+    missing = bench.counters.read()["sent"] - load.answer["bytes_down"]
+    limit = most_in_sockets(connections) + load.answer["bytes_down"] * STOPPING_S / load.seconds
+    if not 0 <= missing <= limit:
+        raise Failed(f"the load received {load.answer['bytes_down']} bytes, the origin sent {missing} more, "
+                     f"of which sockets can hold {limit:.0f}")
+    return {"unreceived_bytes": missing}
 
 
 def in_window(bench, workload, forwarder, ports):
@@ -125,9 +207,15 @@ def in_window(bench, workload, forwarder, ports):
     load = loads.start_load(bench.stage, workload, ports, bench.connections(workload),
                             warm_up + seconds + AFTER_S)
     time.sleep(warm_up)
-    window = look(bench, load, seconds, forwarder)
-    latencies = load.finish()
-    return {**derive(window, window.units(workload, MESSAGE_BYTES), forwarder), **latencies}
+    if workload.kind == "wrk":
+        await_connections(bench, load, bench.connections(workload))
+    window = look(bench, workload, load, seconds, forwarder)
+    metrics = load.finish()
+    if workload.kind == "wrk":
+        check_connections(window, bench.connections(workload))
+    if workload.kind == "bulk" and workload.direction != "up":
+        metrics.update(check_bulk(bench, load, bench.connections(workload)))
+    return {**derive(window, window.units(workload, MESSAGE_BYTES), forwarder), **metrics}
 
 
 def mixed(bench, workload, forwarder, ports):
@@ -139,7 +227,7 @@ def mixed(bench, workload, forwarder, ports):
     time.sleep(MIXED_START_S)
     messages = loads.start_load(bench.stage, workload, ports, bench.connections(workload), whole)
     time.sleep(warm_up)
-    window = look(bench, messages, seconds, forwarder)
+    window = look(bench, workload, messages, seconds, forwarder)
     latencies = messages.finish()
     bulk.finish()
     gigabytes = window.counts["sent"] / 1e9
@@ -150,10 +238,11 @@ def mixed(bench, workload, forwarder, ports):
 
 def iperf3(bench, workload, forwarder, ports):
     time.sleep(IPERF3_SETTLE_S)
-    before = measure.Snapshot(bench.counters, forwarder)
+    processor = bench.own_processor(workload) if forwarder else None
+    before = measure.Snapshot(bench.counters, forwarder, processor)
     count = loads.run_iperf3(bench.stage, ports[0], workload.direction,
                              bench.window_seconds(workload))
-    after = measure.Snapshot(bench.counters, forwarder)
+    after = measure.Snapshot(bench.counters, forwarder, processor)
     return derive(measure.Window(before, after), count / 1e9, forwarder)
 
 
@@ -216,9 +305,9 @@ def count_calls(bench, workload, name, seconds):
     Attached while the load runs, so that setting up connections is counted only where it is the work.
     """
     stage, warm_up = bench.stage, bench.warm_up_seconds(workload)
-    with bench.origin():
+    with bench.origin(workload):
         links = [(stage.free_port(), stage.ports[service]) for service in workload.services]
-        forwarder = programs.start_forwarder(stage, name, links, 1, stage.forwarder_processors(1))
+        forwarder = programs.start_forwarder(stage, name, links, 1, stage.forwarder_processors())
         load = loads.start_load(stage, workload, [links[0][0]], traced_connections(workload),
                                 warm_up + ATTACH_S + seconds + AFTER_S)
         time.sleep(warm_up)

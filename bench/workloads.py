@@ -101,6 +101,7 @@ WORKLOADS = {workload.name: workload for workload in (
 QUICK = ("keepalive-64", "close-64", "response-16k", "response-128k", "bulk-down-4")
 QUICK_FORWARDERS = ("bare", "sluice", "haproxy", "nginx-64k")
 CHECK_FORWARDERS = ("bare", "sluice", "haproxy")
+CHECK_PEERS = ("bare", "haproxy")
 # For counting system calls: one of each kind of work.
 TRACED = ("keepalive-64", "close-64", "response-128k", "bulk-down-4")
 TRACED_FORWARDERS = ("bare", "sluice", "haproxy", "haproxy-splice", "nginx-64k")
@@ -130,3 +131,4 @@ def _aims():
 # Largest ratio of sluice to a peer, in the workload's primary metric, that is good enough.
 AIMS = _aims()
 AIM_IDLE_BYTES = 512
+BULK_AIM = 0.95  # smallest rate of bulk, to the peer's, beside which a short latency counts
