@@ -35,7 +35,7 @@ struct pipe_pool {
 enum {
     PIPE_BYTES_MIN = 64 * 1024,      /* what pipe2(2) gives when nothing is short */
     PIPE_BYTES_MAX = 1024 * 1024,    /* the usual pipe-max-size of an unprivileged user */
-    PIPE_BYTES_DEFAULT = 1024 * 1024 /* a third less CPU per GB than 256 KiB with four flows */
+    PIPE_BYTES_DEFAULT = 1024 * 1024 /* with several flows cheaper than 256 KiB: ARCHITECTURE, D9 */
 };
 
 /** Prepares a pool of at most `pipes_max` pipes (0: it always refuses), each of about `pipe_bytes`,

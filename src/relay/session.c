@@ -196,7 +196,7 @@ static bool everything_delivered(struct session *session)
            is_delivered(&session->server, session->server_local.family, &session->up, server);
 }
 
-static void step_both(struct session *session, bool *ret_has_more, bool *ret_starves);
+static uint64_t step_both(struct session *session, bool *ret_has_more, bool *ret_starves);
 static void watch_server(struct session *session);
 
 static void run_ending(struct session *session)
@@ -204,7 +204,7 @@ static void run_ending(struct session *session)
     bool has_more;
     bool starves;
 
-    step_both(session, &has_more, &starves);
+    (void)step_both(session, &has_more, &starves); /* whether anything moved is for idle sessions */
     if (has_more) {
         loop_queue(session->listener->relay->loop, &session->task);
         return;
@@ -322,7 +322,8 @@ static uint64_t movement(const struct session *session)
            session->down.bytes_in + flow_bytes_out(&session->down) + session->down.state;
 }
 
-static void step_both(struct session *session, bool *ret_has_more, bool *ret_starves)
+/* Returns how much moved: bytes in and out, and 1 for an end; 0 means that nothing did. */
+static uint64_t step_both(struct session *session, bool *ret_has_more, bool *ret_starves)
 {
     struct flow_supplies *supplies = &session->listener->relay->supplies;
     struct io *client = &session->client;
@@ -347,6 +348,7 @@ static void step_both(struct session *session, bool *ret_has_more, bool *ret_sta
     moved = movement(session) - before;
     session->task.is_bulk = moved >= BULK_STEP_BYTES;
     session->listener->relay->loop->moved_bytes += moved;
+    return moved;
 }
 
 static bool source_has_ended(const struct flow *flow)
@@ -419,12 +421,10 @@ static void watch_server(struct session *session)
 
 static void run_relaying(struct session *session)
 {
-    uint64_t before = movement(session);
     bool has_more;
     bool starves;
 
-    step_both(session, &has_more, &starves);
-    if (movement(session) != before) {
+    if (step_both(session, &has_more, &starves) > 0) {
         session->active_ns = now_ns(session);
         if (session->first_byte_ns == 0 && session->down.bytes_in > 0) {
             session->first_byte_ns = now_ns(session);
