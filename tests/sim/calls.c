@@ -164,18 +164,19 @@ static struct segment take_received(struct ksocket *socket, size_t len)
     return taken;
 }
 
+/* Never short while there is more, but for an urgent byte: tcp_recvmsg_locked() goes on until the queue is
+ * empty or `len` is reached. Flows rely on it, see short_read_proves_empty(). */
 ssize_t sys_recv(int fd, void *bytes, size_t len)
 {
     struct ksocket *socket = kernel_socket_at(fd, "recv");
-    size_t wanted = maybe_short(len);
     size_t done = 0;
 
     kernel_interleave();
     if (kernel_chance(kernel.faults.no_memory)) {
         return -ENOMEM;
     }
-    while (done < wanted && socket->rx.count > 0 && !(done > 0 && is_at_urgent_byte(socket))) {
-        struct segment taken = take_received(socket, wanted - done);
+    while (done < len && socket->rx.count > 0 && !(done > 0 && is_at_urgent_byte(socket))) {
+        struct segment taken = take_received(socket, len - done);
 
         stream_fill(taken.key, taken.offset, (unsigned char *)bytes + done, taken.len);
         done += taken.len;

@@ -73,7 +73,7 @@ struct ksocket {
 
 /** How the model may misbehave, each a legal outcome; probabilities in 1/1000. */
 struct kernel_faults {
-    uint32_t short_count;    /* send, recv, splice move fewer bytes than they could */
+    uint32_t short_count;    /* send and splice move fewer bytes than they could */
     uint32_t no_memory;      /* send, recv, splice: ENOMEM */
     uint32_t no_descriptor;  /* socket, accept4, pipe2: EMFILE */
     uint32_t accept_aborted; /* accept4: ECONNABORTED, of a connection that is gone again */
