@@ -29,7 +29,7 @@ the load or the origin that set the rate.
 """
 
 
-LATENCIES = 5  # columns of the table of latencies without the load's own lateness
+LATENCIES = 5  # columns of the table of latencies that wrk has, too
 
 UNPINNED = """Not pinned: unlike everywhere else the forwarder may use all processors, those of origin and load
 too, so that these numbers depend on the scheduler as well.
@@ -196,13 +196,13 @@ def latency_table(data):
             if "p50_us" in metrics:
                 cells = [scaled(metrics[metric], 1, digits_for(metrics[metric]))
                          if metric in metrics else "" for metric in
-                         ("p50_us", "p90_us", "p99_us", "lag_p99_us")]
+                         ("p50_us", "p90_us", "p99_us", "p99_9_us", "max_us", "lag_p99_us")]
                 rows.append([WORKLOADS[workload].title, name, *cells])
     return rows
 
 
 def latencies(data):
-    header = ["workload", "forwarder", "50 %", "90 %", "99 %", "load late, 99 %"]
+    header = ["workload", "forwarder", "50 %", "90 %", "99 %", "99.9 %", "longest", "load late, 99 %"]
     rows = latency_table(data)
     titles = {WORKLOADS[name].title for name in ("pingpong", "pingpong-mixed")}
     opened = [row for row in rows if row[0] in titles]
