@@ -23,9 +23,9 @@ MUST_CHECK int sock_listen_unix(const struct addr *addr);
 
 /** A socket ready to connect to an address of `family`, bound to `source` if that is not NULL and
  *  of the same family (the port is chosen at connect, IP_BIND_ADDRESS_NO_PORT, so that ports are
- *  shared between destinations). Returns a descriptor or a negative errno. */
-MUST_CHECK int sock_new(sa_family_t family, const struct sock_tuning *tuning,
-                        const struct addr *source);
+ *  shared between destinations). sock_watch_peer() is left to the caller. Returns a descriptor or a
+ *  negative errno. */
+MUST_CHECK int sock_new(sa_family_t family, const struct addr *source);
 
 /** Sets what tells that the peer of a TCP socket is gone, for one that was made without. It may be
  *  connected, and may be set again. 0 or a negative errno. */

@@ -84,10 +84,6 @@ MUST_CHECK int relay_init(struct relay *relay, struct loop *loop,
 /** All sessions must have ended and been released, all listeners be closed. */
 void relay_fini(struct relay *relay);
 
-/** A socket for the leg to a server of `family`; nothing tells yet that its peer is gone, which a
- *  connection that lasts has set later (session.c). A descriptor or a negative errno. */
-MUST_CHECK int relay_new_socket(const struct relay *relay, sa_family_t family);
-
 /** Ends every session with `reason`. `deliver`: what was received is passed on first, for at most a
  *  second; otherwise at once. */
 void relay_end_all(struct relay *relay, enum reason reason, bool deliver);

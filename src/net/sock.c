@@ -30,16 +30,11 @@ static int set_int(int fd, int level, int name, int value)
     return sys_set_option(fd, level, name, &value, sizeof(value));
 }
 
-static int set_linger(int fd, bool reset)
+int sock_reset_on_close(int fd, bool reset)
 {
     struct linger linger = {.l_onoff = reset, .l_linger = 0};
 
     return sys_set_option(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
-}
-
-int sock_reset_on_close(int fd, bool reset)
-{
-    return set_linger(fd, reset);
 }
 
 void sock_keep_urgent_inline(int fd)
@@ -76,7 +71,7 @@ int sock_watch_peer(int fd, const struct sock_tuning *tuning)
     return result;
 }
 
-static int tune_tcp(int fd, const struct sock_tuning *tuning)
+static int tune_tcp(int fd)
 {
     int result = set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
 
@@ -84,10 +79,7 @@ static int tune_tcp(int fd, const struct sock_tuning *tuning)
         result = set_int(fd, SOL_SOCKET, SO_OOBINLINE, 1);
     }
     if (result == 0) {
-        result = sock_watch_peer(fd, tuning);
-    }
-    if (result == 0) {
-        result = set_linger(fd, true);
+        result = sock_reset_on_close(fd, true);
     }
     return result;
 }
@@ -130,7 +122,10 @@ int sock_listen_tcp(const struct addr *addr, const struct sock_tuning *tuning, b
         result = set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, !addr->dual_stack);
     }
     if (result == 0) {
-        result = tune_tcp(fd, tuning);
+        result = tune_tcp(fd);
+    }
+    if (result == 0) {
+        result = sock_watch_peer(fd, tuning);
     }
     if (result == 0) {
         result = bind_and_listen(fd, addr, first);
@@ -210,7 +205,7 @@ static int bind_source(int fd, const struct addr *source)
     return result < 0 ? result : sys_bind(fd, &source->u.any, source->len);
 }
 
-int sock_new(sa_family_t family, const struct sock_tuning *tuning, const struct addr *source)
+int sock_new(sa_family_t family, const struct addr *source)
 {
     int fd = sys_socket(family);
     int result = 0;
@@ -222,7 +217,7 @@ int sock_new(sa_family_t family, const struct sock_tuning *tuning, const struct 
         sock_keep_urgent_inline(fd);
         return fd;
     }
-    result = tune_tcp(fd, tuning);
+    result = tune_tcp(fd);
     if (result == 0 && source != NULL && source->u.any.sa_family == family) {
         result = bind_source(fd, source);
     }

@@ -424,7 +424,7 @@ static int fail(const char *what, int error)
 }
 
 /* An address that is not ours would be found out by every single connection. */
-static int check_source(const struct master *master, const struct sock_tuning *tuning)
+static int check_source(const struct master *master)
 {
     char text[ADDR_TEXT_BYTES];
     int fd;
@@ -432,7 +432,7 @@ static int check_source(const struct master *master, const struct sock_tuning *t
     if (!master->has_source) {
         return EXIT_STATUS_OK;
     }
-    fd = sock_new(master->source.u.any.sa_family, tuning, &master->source);
+    fd = sock_new(master->source.u.any.sa_family, &master->source);
     if (fd >= 0) {
         sys_close(fd);
         return EXIT_STATUS_OK;
@@ -466,7 +466,7 @@ static int prepare(struct master *master, const struct config *config)
         return EXIT_STATUS_FAILURE;
     }
     master->has_source = translate_source(settings, &master->source);
-    status = check_source(master, &tuning);
+    status = check_source(master);
     if (status != EXIT_STATUS_OK) {
         return status;
     }

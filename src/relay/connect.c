@@ -88,7 +88,7 @@ static int new_socket(struct relay *relay, sa_family_t family)
     if (fd >= 0) {
         sys_close(fd); /* makes room for the socket that fits */
     }
-    return relay_new_socket(relay, family);
+    return sock_new(family, relay->settings.source);
 }
 
 static void drop_server(struct session *session)

@@ -92,7 +92,7 @@ static int reserve(struct relay *relay, sa_family_t family)
         relay->spare_fd = -1;
     }
     if (relay->spare_fd < 0) {
-        int fd = relay_new_socket(relay, family);
+        int fd = sock_new(family, relay->settings.source);
 
         if (fd < 0) {
             /* A shortage concerns every client; anything else is this server's affair, and the

@@ -49,13 +49,6 @@ void relay_fini(struct relay *relay)
     slab_fini(&relay->sessions);
 }
 
-int relay_new_socket(const struct relay *relay, sa_family_t family)
-{
-    static const struct sock_tuning nothing = {0};
-
-    return sock_new(family, &nothing, relay->settings.source);
-}
-
 void relay_end_all(struct relay *relay, enum reason reason, bool deliver)
 {
     struct list_node *node = relay->live.next;

@@ -271,18 +271,16 @@ Test(sock, accepted_connections_of_both_families_inherit_every_option)
     (void)close(listener);
 }
 
-/* The server's leg has the same options as the client's. */
+/* The server's leg has the same options as the client's, once it is watched. */
 Test(sock, new_sockets_have_every_option)
 {
     for (size_t i = 0; i < families_len(); i++) {
-        int fd = sock_new(families[i], &tuning, NULL);
+        int fd = sock_new(families[i], NULL);
 
         cr_assert(fd >= 0);
-        assert_options(fd, true, "tuned");
-        (void)close(fd);
-        fd = sock_new(families[i], &no_tuning, NULL);
-        cr_assert(fd >= 0);
-        assert_options(fd, false, "not tuned");
+        assert_options(fd, false, "new");
+        cr_assert(sock_watch_peer(fd, &tuning) == 0);
+        assert_options(fd, true, "watched");
         (void)close(fd);
     }
 }
@@ -290,7 +288,7 @@ Test(sock, new_sockets_have_every_option)
 /* A unix socket has no options to tune, and is as non-blocking as the others. */
 Test(sock, new_sockets_may_be_unix_sockets)
 {
-    int fd = sock_new(AF_UNIX, &tuning, NULL);
+    int fd = sock_new(AF_UNIX, NULL);
 
     cr_assert(fd >= 0);
     cr_assert(option(fd, SOL_SOCKET, SO_DOMAIN) == AF_UNIX);
@@ -310,7 +308,10 @@ Test(sock, refused_options_are_reported_and_leak_nothing)
     size_t before = count_open_fds();
 
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
-        cr_assert(sock_new(AF_INET, &bad[i], NULL) == -EINVAL, "row %zu", i);
+        int fd = sock_new(AF_INET, NULL);
+
+        cr_assert(sock_watch_peer(fd, &bad[i]) == -EINVAL, "row %zu", i);
+        (void)close(fd);
         cr_assert(sock_listen_tcp(&addr, &bad[i], true) == -EINVAL, "row %zu", i);
     }
     cr_assert(count_open_fds() == before);
@@ -320,9 +321,10 @@ Test(sock, refused_options_are_reported_and_leak_nothing)
 Test(sock, keepalive_interval_of_zero_is_left_to_the_kernel)
 {
     static const struct sock_tuning only_idle = {.keepalive_idle_s = 61};
-    int fd = sock_new(AF_INET, &only_idle, NULL);
+    int fd = sock_new(AF_INET, NULL);
 
     cr_assert(fd >= 0, "%s", strerror(-fd));
+    cr_assert(sock_watch_peer(fd, &only_idle) == 0);
     cr_assert(option(fd, SOL_SOCKET, SO_KEEPALIVE) == 1);
     cr_assert(option(fd, IPPROTO_TCP, TCP_KEEPIDLE) == 61);
     cr_assert(option(fd, IPPROTO_TCP, TCP_KEEPINTVL) > 0);
@@ -356,7 +358,7 @@ Test(sock, urgent_bytes_stay_in_the_stream)
 Test(sock, urgent_bytes_of_unix_sockets_stay_in_the_stream)
 {
     int fds[2];
-    int fd = sock_new(AF_UNIX, &tuning, NULL);
+    int fd = sock_new(AF_UNIX, NULL);
     char bytes[8] = "";
 
     cr_assert(fd >= 0);
@@ -442,7 +444,7 @@ Test(sock, close_of_a_new_socket_shows_a_reset_until_the_end_is_clean)
     for (size_t row = 0; row < ARRAY_LEN(ends); row++) {
         struct addr addr = own_v4(0);
         int listener = strangers_listener(&addr, 0);
-        int fd = sock_new(AF_INET, &tuning, NULL);
+        int fd = sock_new(AF_INET, NULL);
         int result;
         int server;
 
@@ -520,7 +522,7 @@ Test(sock, killed_process_shows_a_reset)
 /* Asking for it on something that is no TCP socket does no harm. */
 Test(sock, reset_on_close_accepts_any_descriptor)
 {
-    int fd = sock_new(AF_UNIX, &tuning, NULL);
+    int fd = sock_new(AF_UNIX, NULL);
 
     cr_assert(fd >= 0);
     sock_reset_on_close(fd, true);
@@ -538,7 +540,7 @@ Test(sock, source_is_bound_without_a_port)
         struct addr source = own_address(families[i]);
         struct addr to = own_address(families[i]);
         int listener = strangers_listener(&to, 0);
-        int fd = sock_new(families[i], &tuning, &source);
+        int fd = sock_new(families[i], &source);
         struct addr local;
         int result;
 
@@ -587,7 +589,7 @@ Test(sock, sources_share_a_port_between_destinations)
 
         fds[2 + i] = strangers_listener(&to, 0);
         to = address_of(fds[2 + i]);
-        fds[i] = sock_new(AF_INET, &tuning, &source);
+        fds[i] = sock_new(AF_INET, &source);
         cr_assert(fds[i] >= 0);
         if (setsockopt(fds[i], IPPROTO_IP, LOCAL_PORT_RANGE, &range, sizeof(range)) < 0) {
             cr_skip_test("this kernel can't narrow the port range of one socket");
@@ -608,7 +610,7 @@ Test(sock, source_of_another_family_is_ignored)
     static const char *const local[] = {"0.0.0.0:0", "[::]:0"};
     for (size_t i = 0; i < families_len(); i++) {
         struct addr source = own_address(families[1 - i]);
-        int fd = sock_new(families[i], &tuning, &source);
+        int fd = sock_new(families[i], &source);
         struct addr addr;
 
         cr_assert(fd >= 0, "%s", strerror(-fd));
@@ -625,7 +627,7 @@ Test(sock, foreign_source_is_reported)
     struct addr source = numeric("203.0.113.7:9");
     size_t before = count_open_fds();
 
-    cr_assert(sock_new(AF_INET, &tuning, &source) == -EADDRNOTAVAIL);
+    cr_assert(sock_new(AF_INET, &source) == -EADDRNOTAVAIL);
     cr_assert(count_open_fds() == before);
 }
 
@@ -645,7 +647,7 @@ Test(sock, take_error_tells_a_failed_connect_once)
 {
     struct addr addr = own_v4(0);
     int closed = strangers_socket(&addr, SOCK_STREAM); /* bound, and nobody listens */
-    int fd = sock_new(AF_INET, &tuning, NULL);
+    int fd = sock_new(AF_INET, NULL);
 
     cr_assert(fd >= 0);
     cr_assert(sock_take_error(fd) == 0);
@@ -664,8 +666,8 @@ Test(sock, take_error_tells_a_failed_connect_once)
 Test(sock, rtt_is_known_for_connections_only)
 {
     struct pair pair = connected_pair(AF_INET);
-    int fresh = sock_new(AF_INET, &tuning, NULL);
-    int local = sock_new(AF_UNIX, &tuning, NULL);
+    int fresh = sock_new(AF_INET, NULL);
+    int local = sock_new(AF_UNIX, NULL);
 
     cr_assert(sock_rtt_us(pair.accepted) > 0);
     cr_assert(sock_rtt_us(pair.client) > 0);

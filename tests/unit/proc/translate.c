@@ -152,12 +152,11 @@ Test(translate, mapped_source_is_used_for_v4_servers)
     struct settings settings = settings_with("--source=::ffff:127.0.0.9");
     struct addr source;
     struct addr local;
-    struct sock_tuning tuning = {0};
     char text[ADDR_TEXT_BYTES];
     int fd;
 
     cr_assert(translate_source(&settings, &source));
-    fd = sock_new(AF_INET, &tuning, &source);
+    fd = sock_new(AF_INET, &source);
     cr_assert(fd >= 0);
     cr_assert(sock_local_address(fd, &local) == 0);
     addr_format(&local, text);

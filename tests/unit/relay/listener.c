@@ -190,7 +190,7 @@ Test(listener, changes_a_spare_socket_of_another_family_before_it_accepts)
     (void)world_add_unix(&world, 16);
     world_open(&world);
     world.listener.family = AF_UNIX;
-    world.relay.spare_fd = sock_new(AF_INET, &world.settings.tuning, NULL);
+    world.relay.spare_fd = sock_new(AF_INET, NULL);
     world.relay.spare_family = AF_INET;
     cr_assert(world.relay.spare_fd >= 0);
 
