@@ -23,6 +23,10 @@ MUST_CHECK enum connect_outcome connect_on_event(struct session *session);
  *  this server and goes on to the next. */
 MUST_CHECK enum connect_outcome connect_on_timer(struct session *session);
 
+/** Sets keepalive and user timeout on the connected server's leg, once; when that fails, the next
+ *  call tries again. */
+void connect_watch(struct session *session);
+
 /** The close reason for the errno with which connecting failed; 0 means no server was there. */
 enum reason connect_reason(int error);
 

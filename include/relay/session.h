@@ -14,6 +14,13 @@ enum session_phase {
     SESSION_PHASES
 };
 
+/** The index of a leg in session.unacked_bytes, and what stands there before the first look. */
+enum session_leg { LEG_CLIENT, LEG_SERVER, SESSION_LEGS };
+enum { NEVER_LOOKED = UINT32_MAX };
+
+/** After ENOMEM or ENOBUFS no event will come: a flow that starves is stepped again so much later. */
+#define STARVED_RETRY_NS (10 * NS_PER_MS)
+
 /** Plain data: every pointer can be rebuilt from names and descriptors, so that a session can be
  *  handed to another process. What traffic touches comes first, in four cache lines. */
 struct session {
@@ -44,11 +51,23 @@ struct session {
     struct addr_compact client_addr;
     struct addr_compact server_local;
     struct tries tries;
-    uint32_t unacked_bytes[2]; /* client's, server's: at the last look, to see progress */
-    uint32_t wait_ms;          /* while ending, or at a full backlog: until the next look */
-    uint16_t connect_error;    /* errno of the last failed attempt */
-    uint16_t end_error;        /* while ending: the errno behind the reason, 0: none */
+    uint32_t unacked_bytes[SESSION_LEGS]; /* at the last look, to see progress */
+    uint32_t wait_ms;       /* while ending, or at a full backlog: until the next look */
+    uint16_t connect_error; /* errno of the last failed attempt */
+    uint16_t end_error;     /* while ending: the errno behind the reason, 0: none */
 };
+
+/** The time of this turn. */
+static inline uint64_t session_now_ns(const struct session *session)
+{
+    return session->listener->relay->loop->now_ns;
+}
+
+/** Moves the session's one timer. */
+static inline void session_set_timer(struct session *session, uint64_t due_ns)
+{
+    timer_set(&session->listener->relay->loop->timers, &session->timer, due_ns);
+}
 
 /** Starts a session for the accepted `client_fd`. Owns the descriptor from here on, whatever
  *  happens. relay.spare_session must be there and is used up, as is relay.spare_fd if its family

@@ -99,11 +99,6 @@ static void drop_server(struct session *session)
     io_init(&session->server, &session->task);
 }
 
-static void wait_until(struct session *session, uint64_t due_ns)
-{
-    timer_set(&session->listener->relay->loop->timers, &session->timer, due_ns);
-}
-
 /* The wildcard as a target means the loopback address. */
 static bool met_itself(const struct addr *local, const struct addr *target)
 {
@@ -147,8 +142,8 @@ static int attempt(struct session *session)
     connected = sys_connect(fd, &addr->u.any, addr->len);
     if (connected == -EAGAIN && is_unix(session)) {
         sys_close(fd);
-        wait_until(session,
-                   min_u64(session->deadline_ns, loop->now_ns + session->wait_ms * NS_PER_MS));
+        session_set_timer(
+            session, min_u64(session->deadline_ns, loop->now_ns + session->wait_ms * NS_PER_MS));
         session->wait_ms = (uint32_t)min_u64(2 * (uint64_t)session->wait_ms, BACKLOG_RETRY_MAX_MS);
         return CONNECT_WAITS;
     }
@@ -162,7 +157,7 @@ static int attempt(struct session *session)
         return result;
     }
     session->server.is_tcp = !is_unix(session);
-    wait_until(session, session->deadline_ns);
+    session_set_timer(session, session->deadline_ns);
     if (connected < 0) {
         return CONNECT_WAITS;
     }
@@ -243,4 +238,13 @@ enum connect_outcome connect_on_timer(struct session *session)
     }
     result = attempt(session);
     return result >= 0 ? (enum connect_outcome)result : attempt_failed(session, -result);
+}
+
+void connect_watch(struct session *session)
+{
+    if (!session->is_watched) {
+        session->is_watched =
+            session->server_local.family == AF_UNIX ||
+            sock_watch_peer(session->server.fd, &session->listener->relay->settings.tuning) == 0;
+    }
 }

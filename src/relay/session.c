@@ -14,13 +14,6 @@
  * Half-close needs nothing special: each flow passes on its own FIN, and the session is over when
  * both are. What needs care is the abnormal end.
  *
- * A reset, passed on. When one side breaks, the flow into it fails at once (there is nobody to take
- * bytes); the flow out of it goes on until every byte received before the reset is with the other
- * side, and only then the other side is reset too. RST discards what a socket has not sent yet, so
- * ENDING waits until the kernel says that the peer has acknowledged everything, a FIN too
- * (SIOCOUTQ). No event tells that, so it is looked at after 1 ms, 2 ms, 4 ms ... at most
- * ENDING_WAIT_MAX_MS. On loopback the first look nearly always suffices.
- *
  * An abnormal end is never shown as a clean FIN: sockets are born with SO_LINGER {1,0} (sock.c), so
  * close(2) resets, and only close_session() after two FINISHED flows takes that back. On unix
  * sockets there is no reset; closing with unread bytes is the nearest thing the kernel has.
@@ -46,6 +39,8 @@
 #include "base/check.h"
 #include "net/sys.h"
 #include "relay/connect.h"
+#include "relay/ending.h"
+#include "relay/exchange.h"
 #include "relay/listener.h"
 #include "relay/verdict.h"
 
@@ -53,26 +48,12 @@
 #include <errno.h>
 #include <string.h>
 
-enum {
-    STARVED_RETRY_MS = 10,      /* after ENOMEM or ENOBUFS: no event will come */
-    ENDING_WAIT_MAX_MS = 16000, /* between two looks at a peer that is slow to acknowledge */
-    ENDING_BRIEF_MS = 1000,     /* patience with peers when sluice itself wants to end */
-    /* Whoever moved so much in one step, in and out, gives way in the next: a full buffer. */
-    BULK_STEP_BYTES = 2 * FLOW_BUFFER_BYTES
-};
-
 /* Idle connections hold this record and two sockets, nothing else (contract 4). */
 static_assert(sizeof(struct session) <= 512, "the memory promised per idle connection");
-
-enum { NEVER_LOOKED = UINT32_MAX };
 
 /* When the server's leg is told to notice that its peer is gone: before that the connect timeout has
  * just shown it to be there. */
 #define WATCH_AFTER_NS NS_PER_S
-
-/* How long ENDING waits for a peer when fin-timeout is off. */
-#define ENDING_ENDLESS_NS (365 * 24 * 3600 * NS_PER_S)
-enum { CLIENT, SERVER };
 
 static void set_phase(struct session *session, enum session_phase phase)
 {
@@ -84,16 +65,6 @@ static void set_phase(struct session *session, enum session_phase phase)
 
     CHECK(allowed[session->phase][phase]);
     session->phase = (uint8_t)phase;
-}
-
-static void set_timer(struct session *session, uint64_t due_ns)
-{
-    timer_set(&session->listener->relay->loop->timers, &session->timer, due_ns);
-}
-
-static uint64_t now_ns(const struct session *session)
-{
-    return session->listener->relay->loop->now_ns;
 }
 
 /* --- the end --- */
@@ -154,96 +125,17 @@ static void close_session(struct session *session, enum reason reason, int error
     relay->on_ended(relay->owner, &record);
 }
 
-/* --- an abnormal end: deliver, then reset --- */
-
-/* How long a peer may make no progress with what is being delivered to it. */
-static uint64_t ending_patience_ns(const struct session *session)
-{
-    uint64_t fin_timeout_ns = session->listener->relay->settings.fin_timeout_ns;
-
-    return fin_timeout_ns != 0 ? fin_timeout_ns : ENDING_ENDLESS_NS;
-}
-
-/* A FIN that is lost on the way is sent again only while its socket lives: after a reset the peer
- * would take a complete stream for one that was cut. */
-static bool fin_has_arrived(const struct io *io, sa_family_t family, const struct flow *into)
-{
-    return into->state != FLOW_FINISHED || family == AF_UNIX || sys_unacknowledged(io->fd) <= 0;
-}
-
-static bool is_delivered(const struct io *io, sa_family_t family, const struct flow *into,
-                         uint32_t unacked)
-{
-    return io->fd < 0 || io->error != 0 ||
-           (flow_is_over(into) && unacked == 0 && fin_has_arrived(io, family, into));
-}
-
-/* Looks whether both sides have what was received for them; true when there is nothing to wait
- * for. */
-static bool everything_delivered(struct session *session)
-{
-    uint32_t client = verdict_client_unacked(session);
-    uint32_t server = verdict_server_unacked(session);
-    bool progress =
-        client < session->unacked_bytes[CLIENT] || server < session->unacked_bytes[SERVER];
-
-    session->unacked_bytes[CLIENT] = client;
-    session->unacked_bytes[SERVER] = server;
-    if (progress && !session->deliver_briefly) {
-        session->deadline_ns = now_ns(session) + ending_patience_ns(session);
-    }
-    return is_delivered(&session->client, session->client_addr.family, &session->down, client) &&
-           is_delivered(&session->server, session->server_local.family, &session->up, server);
-}
-
-static uint64_t step_both(struct session *session, bool *ret_has_more, bool *ret_starves);
-static void watch_server(struct session *session);
-
 static void run_ending(struct session *session)
 {
-    bool has_more;
-    bool starves;
-
-    (void)step_both(session, &has_more, &starves); /* whether anything moved is for idle sessions */
-    if (has_more) {
-        loop_queue(session->listener->relay->loop, &session->task);
-        return;
-    }
-    if (everything_delivered(session) || now_ns(session) >= session->deadline_ns) {
+    if (ending_run(session)) {
         close_session(session, (enum reason)session->reason, session->end_error);
-        return;
     }
-    watch_server(session); /* who has to be waited for may be gone */
-    if (starves) {
-        set_timer(session, now_ns(session) + STARVED_RETRY_MS * NS_PER_MS);
-        return;
-    }
-    if (timer_is_set(&session->timer)) {
-        return; /* an event brought us here: the next look stays where it is */
-    }
-    set_timer(session,
-              min_u64(session->deadline_ns, now_ns(session) + session->wait_ms * NS_PER_MS));
-    session->wait_ms = (uint32_t)min_u64(2 * (uint64_t)session->wait_ms, ENDING_WAIT_MAX_MS);
 }
 
 static void begin_ending(struct session *session, enum reason reason, bool briefly)
 {
-    uint64_t patience_ns = ending_patience_ns(session);
-
-    if (briefly) {
-        patience_ns = ENDING_BRIEF_MS * NS_PER_MS;
-    }
     set_phase(session, SESSION_ENDING);
-    timer_cancel(&session->listener->relay->loop->timers, &session->timer);
-    session->reason = (uint8_t)reason;
-    session->end_error = (uint16_t)verdict_error(session); /* the other side may break, too */
-    session->deliver_briefly = briefly;
-    session->deadline_ns = now_ns(session) + patience_ns;
-    session->wait_ms = 1;
-    session->unacked_bytes[CLIENT] = NEVER_LOOKED;
-    session->unacked_bytes[SERVER] = NEVER_LOOKED;
-    flow_stop(&session->up);
-    flow_stop(&session->down);
+    ending_begin(session, reason, briefly);
     run_ending(session);
 }
 
@@ -254,10 +146,7 @@ void session_end(struct session *session, enum reason reason, bool deliver)
     }
     if (session->phase == SESSION_ENDING && deliver) {
         /* Already on its way, with its own reason; only patience gets shorter. */
-        session->deliver_briefly = true;
-        session->deadline_ns =
-            min_u64(session->deadline_ns, now_ns(session) + ENDING_BRIEF_MS * NS_PER_MS);
-        set_timer(session, now_ns(session));
+        ending_hurry(session);
         return;
     }
     if (session->phase == SESSION_RELAYING && deliver) {
@@ -272,84 +161,6 @@ void session_end(struct session *session, enum reason reason, bool deliver)
 }
 
 /* --- relaying --- */
-
-/* Takes a pending error off a socket at first sight, before a send or recv of the other flow can
- * consume it and leave an end that looks like FIN. */
-static void notice_error(struct io *io)
-{
-    int error;
-
-    if ((io->ready & IO_ERROR) == 0) {
-        return;
-    }
-    io->ready &= (uint8_t)~IO_ERROR;
-    error = sock_take_error(io->fd);
-    if (error != 0) {
-        io_set_error(io, error);
-    }
-}
-
-/* After an error: the flow into `io` fails, even if it ran before the other one met the error (S3);
- * the flow out of it ends when the socket has nothing more. */
-static void settle_broken(const struct io *io, sa_family_t family, struct flow *out_of,
-                          struct flow *into, struct flow_supplies *supplies)
-{
-    /* A unix peer may give up reading alone, by shutdown(SHUT_RD), and go on writing. */
-    bool may_write = io->error == EPIPE && family == AF_UNIX;
-
-    if (io->error == 0) {
-        return;
-    }
-    flow_fail(into, supplies);
-    if (out_of->state == FLOW_OPEN && (io->ready & IO_READABLE) == 0 && !may_write) {
-        /* A socket that the kernel has given up says "end", never EAGAIN; so this one still lives,
-         * and only sluice can't use it any more. */
-        flow_stop(out_of);
-    }
-}
-
-/* True when stepping the flow again at once would do something. A starved one has to wait. */
-static bool wants_step(const struct flow *flow, enum flow_outcome outcome, const struct io *source,
-                       const struct io *target)
-{
-    return outcome != FLOW_STARVES && !flow_may_rest(flow, source, target);
-}
-
-/* Grows whenever a byte or an end moves: comparing it before and after a step shows activity. */
-static uint64_t movement(const struct session *session)
-{
-    return session->up.bytes_in + flow_bytes_out(&session->up) + session->up.state +
-           session->down.bytes_in + flow_bytes_out(&session->down) + session->down.state;
-}
-
-/* Returns how much moved: bytes in and out, and 1 for an end; 0 means that nothing did. */
-static uint64_t step_both(struct session *session, bool *ret_has_more, bool *ret_starves)
-{
-    struct flow_supplies *supplies = &session->listener->relay->supplies;
-    struct io *client = &session->client;
-    struct io *server = &session->server;
-    uint64_t before = movement(session);
-    uint64_t moved;
-    enum flow_outcome up;
-    enum flow_outcome down;
-
-    notice_error(client);
-    notice_error(server);
-    session->up.is_last = session->down.state == FLOW_FINISHED;
-    up = flow_step(&session->up, client, server, supplies);
-    session->down.is_last = session->up.state == FLOW_FINISHED;
-    down = flow_step(&session->down, server, client, supplies);
-    settle_broken(client, session->client_addr.family, &session->up, &session->down, supplies);
-    settle_broken(server, session->server_local.family, &session->down, &session->up, supplies);
-    /* Asked after both have run: one may have changed what the other can do. */
-    *ret_has_more = wants_step(&session->up, up, client, server) ||
-                    wants_step(&session->down, down, server, client);
-    *ret_starves = up == FLOW_STARVES || down == FLOW_STARVES;
-    moved = movement(session) - before;
-    session->task.is_bulk = moved >= BULK_STEP_BYTES;
-    session->listener->relay->loop->moved_bytes += moved;
-    return moved;
-}
 
 static bool source_has_ended(const struct flow *flow)
 {
@@ -397,37 +208,26 @@ static void set_idle_timer(struct session *session)
     uint64_t limit_ns = idle_limit_ns(session);
     uint64_t due_ns = limit_ns != 0 ? session->active_ns + limit_ns : TIMER_NEVER;
 
-    session->unacked_bytes[CLIENT] = NEVER_LOOKED;
-    session->unacked_bytes[SERVER] = NEVER_LOOKED;
+    session->unacked_bytes[LEG_CLIENT] = NEVER_LOOKED;
+    session->unacked_bytes[LEG_SERVER] = NEVER_LOOKED;
     if (!session->is_watched) {
-        due_ns = min_u64(due_ns, now_ns(session) + WATCH_AFTER_NS);
+        due_ns = min_u64(due_ns, session_now_ns(session) + WATCH_AFTER_NS);
     }
     if (due_ns != TIMER_NEVER) {
-        set_timer(session, due_ns);
+        session_set_timer(session, due_ns);
     } else {
         timer_cancel(&session->listener->relay->loop->timers, &session->timer);
     }
 }
 
-/* Once, when the timer of a connection that lasts comes due; again after a failure. */
-static void watch_server(struct session *session)
-{
-    if (!session->is_watched) {
-        session->is_watched =
-            session->server_local.family == AF_UNIX ||
-            sock_watch_peer(session->server.fd, &session->listener->relay->settings.tuning) == 0;
-    }
-}
-
 static void run_relaying(struct session *session)
 {
-    bool has_more;
-    bool starves;
+    struct exchange step = exchange_step(session);
 
-    if (step_both(session, &has_more, &starves) > 0) {
-        session->active_ns = now_ns(session);
+    if (step.moved > 0) {
+        session->active_ns = session_now_ns(session);
         if (session->first_byte_ns == 0 && session->down.bytes_in > 0) {
-            session->first_byte_ns = now_ns(session);
+            session->first_byte_ns = session_now_ns(session);
         }
         note_first_end(session);
     }
@@ -439,10 +239,10 @@ static void run_relaying(struct session *session)
         session->half_closed = true;
         set_idle_timer(session);
     }
-    if (has_more) {
+    if (step.has_more) {
         loop_queue(session->listener->relay->loop, &session->task);
-    } else if (starves) {
-        set_timer(session, now_ns(session) + STARVED_RETRY_MS * NS_PER_MS);
+    } else if (step.starves) {
+        session_set_timer(session, session_now_ns(session) + STARVED_RETRY_NS);
     }
 }
 
@@ -457,11 +257,11 @@ static bool peer_makes_progress(struct session *session)
 {
     uint32_t client = verdict_client_unacked(session);
     uint32_t server = verdict_server_unacked(session);
-    bool progress = is_progress(client, session->unacked_bytes[CLIENT]) ||
-                    is_progress(server, session->unacked_bytes[SERVER]);
+    bool progress = is_progress(client, session->unacked_bytes[LEG_CLIENT]) ||
+                    is_progress(server, session->unacked_bytes[LEG_SERVER]);
 
-    session->unacked_bytes[CLIENT] = client;
-    session->unacked_bytes[SERVER] = server;
+    session->unacked_bytes[LEG_CLIENT] = client;
+    session->unacked_bytes[LEG_SERVER] = server;
     return progress;
 }
 
@@ -469,22 +269,22 @@ static void on_idle_timer(struct session *session)
 {
     uint64_t limit_ns = idle_limit_ns(session);
 
-    watch_server(session);
-    if (limit_ns == 0 || now_ns(session) < session->active_ns + limit_ns) {
+    connect_watch(session);
+    if (limit_ns == 0 || session_now_ns(session) < session->active_ns + limit_ns) {
         set_idle_timer(session);
         loop_queue(session->listener->relay->loop,
                    &session->task); /* it may have been a starved retry */
         return;
     }
-    if (now_ns(session) < session->deadline_ns) {
-        set_timer(session, session->deadline_ns);
+    if (session_now_ns(session) < session->deadline_ns) {
+        session_set_timer(session, session->deadline_ns);
         loop_queue(session->listener->relay->loop,
                    &session->task); /* a starved retry between two looks */
         return;
     }
     if (peer_makes_progress(session)) {
-        session->deadline_ns = now_ns(session) + limit_ns;
-        set_timer(session, session->deadline_ns);
+        session->deadline_ns = session_now_ns(session) + limit_ns;
+        session_set_timer(session, session->deadline_ns);
         loop_queue(session->listener->relay->loop, &session->task); /* or one that met a look */
         return;
     }
@@ -499,8 +299,8 @@ static void connected(struct session *session, enum connect_outcome outcome)
     case CONNECT_WAITS:
         return;
     case CONNECT_DONE:
-        session->connected_ns = now_ns(session);
-        session->active_ns = now_ns(session);
+        session->connected_ns = session_now_ns(session);
+        session->active_ns = session_now_ns(session);
         session->deadline_ns = 0;
         set_phase(session, SESSION_RELAYING);
         set_idle_timer(session);
@@ -516,7 +316,7 @@ static void run_connecting(struct session *session)
 {
     enum connect_outcome outcome = connect_on_event(session);
 
-    notice_error(&session->client);
+    exchange_notice_error(&session->client);
     /* A client that reset after the server was reached has sent bytes that are to be delivered. */
     if (outcome != CONNECT_DONE && session->client.error != 0) {
         session->has_end = true;
