@@ -23,6 +23,8 @@
  *   - getsockopt(SO_ERROR) after connect: an end without EPOLLOUT is not written to, and a connect
  *     that failed has EPOLLERR.
  *   - shutdown for the second FIN: close sends it.
+ *   - a segment for the first FIN: it goes along with the last bytes (MSG_MORE), if they are read
+ *     when it is known.
  *   - accept4 until EAGAIN: that one costs 4.2 us, as it makes a socket and a file and throws them
  *     away, while epoll_wait with one more event costs 0.3 us (Linux 6.18, 2026-11-22). So the
  *     listening socket is level-triggered, and each of its events means one client.
@@ -168,7 +170,7 @@ static ssize_t move_by_copy(struct end *from, struct end *to)
         from->ended = (from->ready & EPOLLRDHUP) != 0;
         source_is_empty(from);
     }
-    given = send(to->fd, scratch, (size_t)taken, 0);
+    given = send(to->fd, scratch, (size_t)taken, from->ended ? MSG_MORE : 0);
     if (given < 0 && errno != EAGAIN) {
         return -1;
     }

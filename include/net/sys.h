@@ -33,8 +33,10 @@ MUST_CHECK int sys_local_address(int fd, struct sockaddr *address, socklen_t *ad
 
 /** recv(2): bytes read, 0 at the end of the stream. */
 MUST_CHECK ssize_t sys_recv(int fd, void *bytes, size_t len);
-/** send(2) with MSG_NOSIGNAL: bytes the kernel took, possibly fewer than `len`. */
-MUST_CHECK ssize_t sys_send(int fd, const void *bytes, size_t len);
+/** send(2) with MSG_NOSIGNAL: bytes the kernel took, possibly fewer than `len`. `fin_follows`:
+ *  when all are taken the caller goes on with shutdown(2) or close(2), and the last of them go out
+ *  with the FIN, in one segment (MSG_MORE). Without one they would wait for up to 200 ms. */
+MUST_CHECK ssize_t sys_send(int fd, const void *bytes, size_t len, bool fin_follows);
 /** splice(2) without blocking, socket to pipe or pipe to socket. Never SPLICE_F_MORE: the last part
  *  of a message would wait 200 ms for bytes that do not come. */
 MUST_CHECK ssize_t sys_splice(int from_fd, int to_fd, size_t len);

@@ -86,11 +86,12 @@ ssize_t sys_recv(int fd, void *bytes, size_t len)
     return negative_errno_size(result);
 }
 
-ssize_t sys_send(int fd, const void *bytes, size_t len)
+ssize_t sys_send(int fd, const void *bytes, size_t len, bool fin_follows)
 {
+    int flags = MSG_NOSIGNAL | MSG_DONTWAIT | (fin_follows ? MSG_MORE : 0);
     ssize_t result;
 
-    RETRY_EINTR(result, send(fd, bytes, len, MSG_NOSIGNAL | MSG_DONTWAIT));
+    RETRY_EINTR(result, send(fd, bytes, len, flags));
     return negative_errno_size(result);
 }
 

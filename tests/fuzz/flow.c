@@ -207,9 +207,12 @@ static void step(struct lane *lane)
 {
     uint64_t before = lane->taken + lane->given + lane->flow.state;
     const struct slab *buffers = &world.supplies.buffers;
+    enum flow_outcome outcome;
 
     lane->met_shortage = false;
-    switch (flow_step(&lane->flow, &lane->source, &lane->target, &world.supplies)) {
+    outcome = flow_step(&lane->flow, &lane->source, &lane->target, &world.supplies);
+    EXPECT(!lane->fin_is_due || flow_is_over(&lane->flow), "F2: bytes wait for an announced FIN");
+    switch (outcome) {
     case FLOW_RESTS:
         check_rest(lane);
         lane->idle_turns = 0;

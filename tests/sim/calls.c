@@ -214,7 +214,7 @@ static size_t room_for(struct ksocket *socket, size_t len)
     return len;
 }
 
-ssize_t sys_send(int fd, const void *bytes, size_t len)
+ssize_t sys_send(int fd, const void *bytes, size_t len, bool fin_follows)
 {
     struct ksocket *socket = kernel_socket_at(fd, "send");
     ssize_t refused;
@@ -235,6 +235,7 @@ ssize_t sys_send(int fd, const void *bytes, size_t len)
     }
     socket->tx_offset += taken;
     socket->tx_queued += (uint32_t)taken;
+    socket->fin_is_due = fin_follows && taken == len; /* else tcp_push() without MSG_MORE */
     return (ssize_t)taken;
 }
 

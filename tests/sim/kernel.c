@@ -430,11 +430,24 @@ static int wait_for_events(struct epoll_event *events, int events_max, int timeo
     }
 }
 
+static void check_fins(void)
+{
+    for (int fd = 0; fd < KERNEL_FDS; fd++) {
+        const struct ksocket *socket = &kernel.fds[fd];
+
+        if (socket->kind == KIND_SOCKET && socket->state == STATE_ESTABLISHED && !socket->orphan &&
+            socket->fin_is_due && !socket->shut_write) {
+            kernel_fail("bytes on descriptor %d wait for a FIN that was announced", fd);
+        }
+    }
+}
+
 int sys_epoll_wait(int epoll_fd, struct epoll_event *events, int events_max, int timeout_ms)
 {
     int result;
 
     (void)epoll_fd;
+    check_fins();
     kernel.sluice_waits = timeout_ms != 0;
     result = wait_for_events(events, events_max, timeout_ms);
     kernel.sluice_waits = false;

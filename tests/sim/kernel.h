@@ -54,7 +54,8 @@ struct ksocket {
     uint64_t tx_offset; /* taken by this socket so far */
     uint32_t tx_queued; /* not acknowledged yet */
     uint32_t sndbuf;
-    bool nospace; /* SOCK_NOSPACE: the next room is told by an edge */
+    bool nospace;    /* SOCK_NOSPACE: the next room is told by an edge */
+    bool fin_is_due; /* what was sent last waits for the FIN that sluice has announced */
     bool shut_write;
     bool fin_sent;       /* and acknowledged: the peer has seen it */
     bool syn_unanswered; /* its connect failed: SIOCOUTQ counts the SYN for ever */

@@ -211,7 +211,7 @@ static long send_once(struct traced *t, size_t len)
     ssize_t result;
 
     stream_fill(KEY_OURS, t->sent, bytes, len);
-    result = t->kernel->calls.send(t->fd, bytes, len);
+    result = t->kernel->calls.send(t->fd, bytes, len, false);
     t->sent += result > 0 ? (uint64_t)result : 0;
     return (long)result;
 }

@@ -44,7 +44,7 @@ struct trace_calls {
     int (*set_option)(int fd, int level, int name, const void *value, socklen_t value_len);
     int (*get_option)(int fd, int level, int name, void *value, socklen_t *value_len);
     ssize_t (*recv)(int fd, void *bytes, size_t len);
-    ssize_t (*send)(int fd, const void *bytes, size_t len);
+    ssize_t (*send)(int fd, const void *bytes, size_t len, bool fin_follows);
     ssize_t (*splice)(int from_fd, int to_fd, size_t len);
     ssize_t (*read)(int fd, void *bytes, size_t len);
     int (*shutdown_write)(int fd);

@@ -313,7 +313,7 @@ static void gave(struct lane *lane, uint64_t count)
     EXPECT(lane->given <= lane->taken, "F1: more is given than was taken");
 }
 
-ssize_t sys_send(int fd, const void *bytes, size_t len)
+ssize_t sys_send(int fd, const void *bytes, size_t len, bool fin_follows)
 {
     struct lane *lane = lane_of(fd, TARGET_FD);
     uint8_t choice = input_byte(&world.input);
@@ -333,6 +333,8 @@ ssize_t sys_send(int fd, const void *bytes, size_t len)
            "F1: lane %d, wrong bytes at or behind offset %llu", index_of(lane),
            (unsigned long long)lane->given);
     gave(lane, count);
+    EXPECT(!fin_follows || (lane->fin && !lane->stopped), "F2: announces a FIN that never came");
+    lane->fin_is_due = fin_follows && count == len;
     return (ssize_t)count;
 }
 

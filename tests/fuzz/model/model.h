@@ -53,6 +53,7 @@ struct lane {
     int target_error;
     bool target_edge;
     bool shut;
+    bool fin_is_due; /* what was given last waits for the FIN that was announced */
     /* what was done to the flow */
     bool stopped;
     bool failed;

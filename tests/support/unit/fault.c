@@ -428,11 +428,11 @@ ssize_t __wrap_sys_recv(int fd, void *bytes, size_t len)
     SCRIPTED(ssize_t, CALL_RECV, fd, len, __real_sys_recv(fd, bytes, verdict.len));
 }
 
-ssize_t __real_sys_send(int fd, const void *bytes, size_t len);
-ssize_t __wrap_sys_send(int fd, const void *bytes, size_t len);
-ssize_t __wrap_sys_send(int fd, const void *bytes, size_t len)
+ssize_t __real_sys_send(int fd, const void *bytes, size_t len, bool fin_follows);
+ssize_t __wrap_sys_send(int fd, const void *bytes, size_t len, bool fin_follows);
+ssize_t __wrap_sys_send(int fd, const void *bytes, size_t len, bool fin_follows)
 {
-    SCRIPTED(ssize_t, CALL_SEND, fd, len, __real_sys_send(fd, bytes, verdict.len));
+    SCRIPTED(ssize_t, CALL_SEND, fd, len, __real_sys_send(fd, bytes, verdict.len, fin_follows));
 }
 
 static bool is_pipe(int fd)

@@ -473,7 +473,7 @@ Test(sock, clean_close_delivers_what_was_sent)
     size_t received = 0;
     ssize_t result;
 
-    while ((result = sys_send(pair.accepted, block, sizeof(block))) > 0) {
+    while ((result = sys_send(pair.accepted, block, sizeof(block), false)) > 0) {
         sent += (size_t)result;
     }
     cr_assert(result == -EAGAIN);

@@ -114,7 +114,7 @@ static size_t fill(int fd)
     size_t sent = 0;
     ssize_t result;
 
-    while ((result = sys_send(fd, block, sizeof(block))) > 0) {
+    while ((result = sys_send(fd, block, sizeof(block), false)) > 0) {
         sent += (size_t)result;
     }
     cr_assert(result == -EAGAIN, "%s", strerror((int)-result));
@@ -142,7 +142,7 @@ Test(sys, every_call_reports_a_negative_errno)
         sys_get_option(-1, SOL_SOCKET, SO_KEEPALIVE, &value, &len),
         sys_local_address(-1, any, &len),
         sys_recv(-1, &byte, 1),
-        sys_send(-1, &byte, 1),
+        sys_send(-1, &byte, 1, false),
         sys_splice(-1, -1, 1),
         sys_read(-1, &byte, 1),
         sys_shutdown_write(-1),
@@ -201,11 +201,11 @@ Test(sys, send_to_a_closed_peer_raises_no_signal)
     cr_assert(signal(SIGPIPE, SIG_DFL) != SIG_ERR);
     make_pair(fds);
     sys_close(fds[1]);
-    cr_assert(sys_send(fds[0], "x", 1) == -EPIPE);
+    cr_assert(sys_send(fds[0], "x", 1, false) == -EPIPE);
     sys_close(fds[0]);
     make_tcp_pair(fds);
     cr_assert(sys_shutdown_write(fds[0]) == 0);
-    cr_assert(sys_send(fds[0], "x", 1) == -EPIPE);
+    cr_assert(sys_send(fds[0], "x", 1, false) == -EPIPE);
     sys_close(fds[0]);
     sys_close(fds[1]);
 }
@@ -284,7 +284,7 @@ Test(sys, calls_do_not_wait_on_blocking_sockets)
     cr_assert(sys_splice(pipe_fds[0], fds[0], 1) == -EAGAIN);
     cr_assert(sys_recv(fds[0], &byte, 1) == -EAGAIN);
     cr_assert(fill(fds[1]) > 0);
-    cr_assert(sys_send(fds[1], block, 1) == -EAGAIN);
+    cr_assert(sys_send(fds[1], block, 1, false) == -EAGAIN);
     while ((result = sys_splice(fds[0], pipe_fds[1], sizeof(block))) > 0) {
         spliced += (size_t)result;
     }
@@ -312,7 +312,7 @@ Test(sys, splice_moves_bytes_and_reports_the_end)
     cr_assert(sys_pipe(pipe_fds) == 0);
     cr_assert(sys_splice(from[1], pipe_fds[1], 100) == -EAGAIN);
     cr_assert(sys_splice(pipe_fds[0], to[0], 100) == -EAGAIN);
-    cr_assert(sys_send(from[0], "hello", 5) == 5);
+    cr_assert(sys_send(from[0], "hello", 5, false) == 5);
     wait_for(from[1], POLLIN);
     cr_assert(sys_readable_bytes(from[1]) == 5);
     cr_assert(sys_splice(from[1], pipe_fds[1], 2) == 2);
@@ -375,13 +375,13 @@ Test(sys, shutdown_write_ends_one_half)
     char byte;
 
     make_tcp_pair(fds);
-    cr_assert(sys_send(fds[0], "x", 1) == 1);
+    cr_assert(sys_send(fds[0], "x", 1, false) == 1);
     cr_assert(sys_shutdown_write(fds[0]) == 0);
     wait_for(fds[1], POLLIN);
     cr_assert(sys_recv(fds[1], &byte, 1) == 1);
     wait_for(fds[1], POLLIN);
     cr_assert(sys_recv(fds[1], &byte, 1) == 0);
-    cr_assert(sys_send(fds[1], "y", 1) == 1);
+    cr_assert(sys_send(fds[1], "y", 1, false) == 1);
     wait_for(fds[0], POLLIN);
     cr_assert(sys_recv(fds[0], &byte, 1) == 1);
     cr_assert(byte == 'y');
@@ -397,7 +397,7 @@ Test(sys, unacknowledged_counts_bytes_under_way)
 
     make_tcp_pair(fds);
     cr_assert(sys_unacknowledged(fds[0]) == 0);
-    cr_assert(sys_send(fds[0], "hello", 5) == 5);
+    cr_assert(sys_send(fds[0], "hello", 5, false) == 5);
     while (sys_unacknowledged(fds[0]) > 0) {
         cr_assert(now_s() - start_s < WAIT_S, "never acknowledged");
         (void)sched_yield();
@@ -451,16 +451,16 @@ Test(sys, epoll_tells_an_edge_once_with_its_pointer)
     cr_assert(sys_epoll_add(epoll, fds[0], EPOLLIN | EPOLLET, &fds[0]) == 0);
     cr_assert(sys_epoll_add(epoll, fds[0], EPOLLIN | EPOLLET, &fds[0]) == -EEXIST);
     cr_assert(sys_epoll_wait(epoll, events, 4, 0) == 0);
-    cr_assert(sys_send(fds[1], "x", 1) == 1);
+    cr_assert(sys_send(fds[1], "x", 1, false) == 1);
     cr_assert(sys_epoll_wait(epoll, events, 4, WAIT_MS) == 1);
     cr_assert(events[0].data.ptr == &fds[0]);
     cr_assert(events[0].events == EPOLLIN);
     cr_assert(sys_epoll_wait(epoll, events, 4, 0) == 0);
-    cr_assert(sys_send(fds[1], "y", 1) == 1);
+    cr_assert(sys_send(fds[1], "y", 1, false) == 1);
     cr_assert(sys_epoll_wait(epoll, events, 4, WAIT_MS) == 1);
     cr_assert(sys_epoll_remove(epoll, fds[0]) == 0);
     cr_assert(sys_epoll_remove(epoll, fds[0]) == -ENOENT);
-    cr_assert(sys_send(fds[1], "z", 1) == 1);
+    cr_assert(sys_send(fds[1], "z", 1, false) == 1);
     cr_assert(sys_epoll_wait(epoll, events, 4, 0) == 0);
     sys_close(epoll);
     sys_close(fds[0]);
@@ -486,7 +486,7 @@ Test(sys, epoll_forgets_a_shared_file_only_when_told)
             cr_assert(sys_epoll_remove(epoll, fds[0]) == 0);
         }
         sys_close(fds[0]);
-        cr_assert(sys_send(fds[1], "x", 1) == 1);
+        cr_assert(sys_send(fds[1], "x", 1, false) == 1);
         cr_assert(sys_epoll_wait(epoll, &event, 1, 0) == 1 - removed);
         sys_close(elsewhere);
         sys_close(fds[1]);

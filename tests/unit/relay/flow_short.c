@@ -10,6 +10,8 @@
 
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <linux/tcp.h> /* tcpi_segs_in, which libc does not know */
+#include <netinet/in.h>
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -96,6 +98,94 @@ Test(flow, reads_on_to_the_end_behind_a_short_read)
         lane_await(&lane, LEN);
         lane_fini(&lane);
     }
+}
+
+static void send_and_shut(struct lane *lane)
+{
+    struct pollfd poll_fd = {.fd = lane->source.fd, .events = POLLRDHUP};
+
+    lane_write_all(lane, LEN);
+    wait_for_queue(lane, LEN);
+    lane_shut(lane);
+    cr_assert(poll(&poll_fd, 1, 10000) == 1);
+}
+
+static uint32_t segments_received(int fd)
+{
+    struct tcp_info info = {0};
+    socklen_t len = sizeof(info);
+
+    cr_assert(getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0);
+    return info.tcpi_segs_in;
+}
+
+/* Bytes and a FIN, told by one event: the FIN is read before the bytes are sent, and goes on with them in
+ * one segment. On a unix socket nobody sees the difference. */
+Test(flow, passes_on_a_fin_in_the_segment_of_the_bytes_before_it)
+{
+    static const enum splice_mode copying[] = {SPLICE_NEVER, SPLICE_AUTO};
+
+    for (size_t i = 0; i < ARRAY_LEN(copying) * LANE_KINDS; i++) {
+        struct pollfd reader = {.events = POLLRDHUP};
+        uint32_t before = 0;
+        struct lane lane;
+
+        open_lane(&lane, (enum lane_kind)(i % LANE_KINDS), copying[i / LANE_KINDS]);
+        reader.fd = lane.reader;
+        send_and_shut(&lane);
+        before = lane.kind == LANE_TCP ? segments_received(lane.reader) : 0;
+        lane.source.ready |= IO_READABLE | IO_ENDING; /* EPOLLIN | EPOLLRDHUP */
+        step_to_rest(&lane);
+        cr_assert(lane.flow.state == FLOW_FINISHED);
+        cr_assert(fault_count(CALL_RECV, lane.source.fd) == 2);
+        cr_assert(poll(&reader, 1, 10000) == 1);
+        cr_assert(lane.kind == LANE_UNIX || segments_received(lane.reader) == before + 1,
+                  "%u segments", segments_received(lane.reader) - before);
+        lane_await(&lane, LEN);
+        lane_fini(&lane);
+    }
+}
+
+/* What the second read finds need not be the end: bytes behind an urgent one, nothing, or a shortage.
+ * The bytes before it go on, and the end is found later. */
+Test(flow, goes_on_when_the_end_that_was_told_is_not_next)
+{
+    static const int errors[] = {EAGAIN, ENOMEM, ENOBUFS};
+
+    for (size_t i = 0; i <= ARRAY_LEN(errors); i++) {
+        struct lane lane;
+
+        open_lane(&lane, LANE_TCP, SPLICE_NEVER);
+        if (i < ARRAY_LEN(errors)) {
+            fault_fail(CALL_RECV, lane.source.fd, 2, 1, errors[i]);
+        } else {
+            fault_shorten(CALL_RECV, lane.source.fd, 1, 2, LEN / 4);
+        }
+        send_and_shut(&lane);
+        lane.source.ready |= IO_READABLE | IO_ENDING;
+        step_to_rest(&lane);
+        lane.source.ready |= IO_READABLE; /* the edge that makes EAGAIN true */
+        step_to_rest(&lane);
+        cr_assert(lane.flow.state == FLOW_FINISHED, "row %zu", i);
+        lane_await(&lane, LEN);
+        lane_fini(&lane);
+    }
+}
+
+/* A target without room for all of the last bytes gets the rest later, and the FIN behind it. */
+Test(flow, sends_the_rest_of_the_last_bytes_before_the_fin)
+{
+    struct lane lane;
+
+    open_lane(&lane, LANE_TCP, SPLICE_NEVER);
+    fault_shorten(CALL_SEND, lane.target.fd, 1, 3, 7);
+    send_and_shut(&lane);
+    lane.source.ready |= IO_READABLE | IO_ENDING;
+    step_to_rest(&lane);
+    cr_assert(lane.flow.state == FLOW_FINISHED);
+    cr_assert(fault_count(CALL_SEND, lane.target.fd) == 4);
+    lane_await(&lane, LEN);
+    lane_fini(&lane);
 }
 
 /* The same when it was the other direction that met the error, by a send, before any event has told:
