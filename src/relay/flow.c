@@ -368,7 +368,7 @@ static enum move drain(struct flow *flow, struct io *target, struct flow_supplie
     }
     if (flow->buffer != NULL) {
         bool fin_follows =
-            flow->state == FLOW_DRAINING && !flow->source_failed && flow->pipe == NULL;
+            flow->state == FLOW_DRAINING && !flow->source_failed && flow->pipe_bytes == 0;
 
         len = sys_send(target->fd, flow->buffer + flow->buffer_start,
                        flow->buffer_end - flow->buffer_start, fin_follows);

@@ -237,7 +237,7 @@ ssize_t sys_recv(int fd, void *bytes, size_t len)
 
     EXPECT(!lane->stopped, "F2: reads after flow_stop()");
     EXPECT(lane->taken == lane->given ||
-               (lane->flow.pipe == NULL && bytes == lane->flow.buffer + lane->flow.buffer_end),
+               (lane->flow.pipe_bytes == 0 && bytes == lane->flow.buffer + lane->flow.buffer_end),
            "F1: copies while bytes are held, and not behind them");
     if (is_shortage(choice, lane)) {
         return choice == 255 ? -ENOMEM : -ENOBUFS;
