@@ -31,7 +31,7 @@
 enum {
     SAMPLE_SESSIONS = 4, /* looked at with the kernel before each wait */
     SUSPICION_WAITS_MAX = 1000,
-    STARVED_WAIT_MS_MAX = 20 /* session.c tries again after 10 ms, plus the wheel's tick */
+    STARVED_WAIT_MS_MAX = 20 /* STARVED_RETRY_NS, plus the wheel's tick */
 };
 
 #define SUSPICION_NS_MAX (2 * NS_PER_S)

@@ -18,7 +18,7 @@
 #include <errno.h>
 
 /* To a peer that reads at once; and to one that does not, the longest time between two looks
- * (session.c), and some turns. */
+ * (ending.c), and some turns. */
 #define AT_ONCE_NS (50 * NS_PER_MS)
 #define SOON_NS    (17 * NS_PER_S)
 /* Sluice's clock stands still during a turn, the network's does not. */

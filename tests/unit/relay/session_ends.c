@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <linux/sockios.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -256,6 +257,40 @@ Test(session, is_not_kept_from_looking_by_what_the_other_side_sends)
     fault_disarm();
     (void)world_expect_end(&world, REASON_SERVER_RESET, CLOSED_BY_SERVER, ECONNRESET);
     close_world(&client, &server);
+}
+
+/* Who was first to end is who ended first, though its last bytes are still held when the other side
+ * breaks. The copy engine knows of the end before it has sent them. */
+Test(session, names_who_ended_first_though_its_last_bytes_were_not_taken)
+{
+    static const enum splice_mode copying[] = {SPLICE_NEVER, SPLICE_AUTO};
+
+    for (size_t i = 0; i < ARRAY_LEN(copying); i++) {
+        struct pollfd arrived = {.events = POLLRDHUP};
+        struct session *session;
+        struct leg client;
+        struct leg server;
+
+        world_init(&world, copying[i]);
+        (void)world_add_tcp(&world);
+        world_open(&world);
+        client = world_connect_small(&world, 4096);
+        server = world_accept(&world, 0, &client);
+        session = world_session(&world);
+        cr_assert(
+            setsockopt(session->client.fd, SOL_SOCKET, SO_SNDBUF, &(int){4096}, sizeof(int)) == 0);
+        world_idle(&world, 2);
+        cr_assert(leg_try_send(&server, 60000) == 60000);
+        leg_shut(&server);
+        arrived.fd = session->server.fd; /* both, before sluice looks */
+        cr_assert(poll(&arrived, 1, 10000) == 1);
+        WORLD_UNTIL(&world, session->down.state == FLOW_DRAINING);
+        cr_assert(flow_held_bytes(&session->down) > 0, "the client has taken all");
+        leg_reset(&client);
+        (void)world_expect_end(&world, REASON_CLIENT_RESET, CLOSED_BY_SERVER, ECONNRESET);
+        leg_expect_end(&world, &server, LEG_RESET);
+        close_world(&client, &server);
+    }
 }
 
 /* --- races --- */
