@@ -321,7 +321,7 @@ def render(data, source, pictures):
 
 def terminal(data):
     """The main numbers, aligned."""
-    lines = []
+    lines = ["", "[smallest-largest] of the rounds; of ratios the median and (the interval that verdicts rest on)"]
     for name, by_forwarder in data["summary"].items():
         workload = WORKLOADS[name]
         lines.append(f"\n{workload.title}" + ("" if workload.pinned else " (not pinned)"))

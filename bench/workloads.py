@@ -8,7 +8,7 @@ from dataclasses import dataclass
 # The order is that of the tables. `direct` is no forwarder: what origin and load do by themselves.
 FORWARDERS = ("direct", "bare", "sluice", "sluice-quiet", "haproxy", "haproxy-splice", "haproxy-log",
               "nginx-16k", "nginx-64k", "nginx-log", "socat")
-PEERS = ("haproxy", "haproxy-splice", "haproxy-log", "nginx-64k", "nginx-16k", "nginx-log", "socat", "bare")
+PEERS = ("sluice-quiet", "haproxy", "haproxy-splice", "haproxy-log", "nginx-64k", "nginx-16k", "nginx-log", "socat", "bare")
 RELAYS = ("bare", "sluice", "haproxy", "haproxy-splice", "nginx-16k", "nginx-64k")
 WITH_DIRECT = ("direct",) + RELAYS
 WITH_SOCAT = WITH_DIRECT + ("socat",)  # it forks: only where few connections stay open

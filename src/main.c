@@ -22,7 +22,11 @@ static void print_version(void)
 #else
                  "release",
 #endif
-                 "built with " __VERSION__);
+#ifdef __clang__
+                 "built with " __VERSION__); /* clang's has its name in it */
+#else
+                 "built with gcc " __VERSION__);
+#endif
 }
 
 static int run(const struct options *options)

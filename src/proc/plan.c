@@ -209,7 +209,9 @@ static const char *advice(const struct addr *addr, int error)
 {
     switch (error) {
     case EADDRINUSE:
-        return ": somebody listens there already";
+        return addr->u.any.sa_family == AF_UNIX
+                   ? ": somebody listens there already"
+                   : ": somebody listens there, or a connection has it as its own port";
     case EACCES:
         return addr->u.any.sa_family == AF_UNIX
                    ? ": the directory must be writable"

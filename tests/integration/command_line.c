@@ -545,7 +545,7 @@ Test(command_line, refuses_a_port_that_is_taken)
     proxy_init(&proxy);
     (void)snprintf(text, sizeof(text),
                    "sluice: can't listen on \"%s:8080\" (%s:8080): Address already in use: "
-                   "somebody listens there already\n",
+                   "somebody listens there, or a connection has it as its own port\n",
                    proxy.ip, proxy.ip);
     for (int shared = 0; shared < 2; shared++) {
         int taken = peer_listen(proxy.ip, PROXY_PORT, 1);
@@ -572,7 +572,7 @@ Test(command_line, refuses_to_share_a_port_with_another_sluice)
     proxy_start_simple(&first, (const char *const[]){"--workers", "2", NULL});
     (void)snprintf(text, sizeof(text),
                    "sluice: can't listen on \"%s:8080\" (%s:8080): Address already in use: "
-                   "somebody listens there already\n",
+                   "somebody listens there, or a connection has it as its own port\n",
                    second.ip, second.ip);
     expect_run(&second, (const char *const[]){"--workers", "2", second.arg, NULL}, FAILURE, text);
     pair = pair_open(&first, origin);
@@ -603,9 +603,9 @@ Test(command_line, opens_all_listeners_or_none)
     (void)snprintf(
         text, sizeof(text),
         "sluice: can't listen on \"%s:7001\" (%s:7001): Address already in use: somebody "
-        "listens there already\n"
+        "listens there, or a connection has it as its own port\n"
         "sluice: can't listen on \"%s:8080\" (%s:8080): Address already in use: somebody "
-        "listens there already\n",
+        "listens there, or a connection has it as its own port\n",
         proxy.ip, proxy.ip, proxy.ip, proxy.ip);
     expect_run(&proxy,
                (const char *const[]){arguments[0], arguments[1], arguments[2], proxy.arg, NULL},
