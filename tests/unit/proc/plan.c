@@ -484,7 +484,7 @@ Test(plan, listening_is_all_or_nothing)
     cr_assert(listen_for(&made, 2) == EXIT_STATUS_FAILURE);
     (void)snprintf(expected, sizeof(expected),
                    "sluice: can't listen on \"%s\" (%s): Address already in use: somebody listens "
-                   "there already\n"
+                   "there, or a connection has it as its own port\n"
                    "sluice: can't listen on \"unix:%s\" (unix:%s): Path is taken: the file there "
                    "is not a socket, and is left alone\n"
                    "sluice: can't listen on \"203.0.113.7:80\" (203.0.113.7:80): Cannot assign "
