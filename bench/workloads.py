@@ -51,7 +51,8 @@ def _http():
     for count in (1, 64, 1000, 4000):
         yield Workload(
             f"keepalive-{count}", f"keep-alive, {count}", "http", "wrk", "request", count,
-            WITH_SOCAT if count <= 64 else WITH_DIRECT, warm_up_s=1.2 if count > 64 else 0.4)
+            WITH_SOCAT if count <= 64 else WITH_DIRECT,
+            warm_up_s={1000: 1.2, 4000: 2.5}.get(count, 0.4))  # until all are open
     yield Workload("close-64", "one request per connection, 64", "http", "wrk-close", "connection",
                    64, WITH_LOGS)
     for name, size in (("1k", 1 << 10), ("16k", 16 << 10), ("128k", 128 << 10), ("1m", 1 << 20)):
